@@ -1,0 +1,276 @@
+//! The store: a directory of content-addressed files.
+//!
+//! ```text
+//! version              text: the store version
+//! modules/<hash>.wasm  original modules
+//! images/<id>          manifests
+//! memories/<hash>      page maps: which stretch of a memory lies where in which layer
+//! layers/<id>          pages of memory, to be mapped straight into a program
+//! names/<name>         the latest image of each named program
+//! tags/<tag>           tags
+//! tmp/                 files being written
+//! ```
+//!
+//! A file appears under its final name by a rename, complete and synced, and is never modified afterwards. What it
+//! refers to is durable before it appears. So a crash between any two system calls leaves nothing worse than a file in
+//! `tmp/` or content that no image names.
+
+mod files;
+mod layer;
+mod load;
+mod publish;
+mod refs;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::{Damage, StoreError};
+use crate::id::{ImageId, LayerId, MemoryHash, ModuleHash};
+use crate::manifest::Manifest;
+use files::{ResultExt, Staged};
+
+pub use layer::Layer;
+pub use load::{StoredImage, StoredMemory};
+
+/// The version of the directory layout.
+const VERSION: u32 = 1;
+const VERSION_FILE: &str = "version";
+/// The largest module, manifest or page map in bytes: 1 GiB.
+const CONTENT_LEN_MAX: u64 = 1 << 30;
+/// The largest reference or version file in bytes.
+const TEXT_LEN_MAX: u64 = 256;
+
+const MODULES: &str = "modules";
+const IMAGES: &str = "images";
+const MEMORIES: &str = "memories";
+const LAYERS: &str = "layers";
+const NAMES: &str = "names";
+const TAGS: &str = "tags";
+const TEMPORARY: &str = "tmp";
+const FOLDERS: [&str; 7] = [MODULES, IMAGES, MEMORIES, LAYERS, NAMES, TAGS, TEMPORARY];
+
+/// A directory that holds images. Any number of threads and processes can use one at the same time.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// An image in a store's listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageEntry {
+    /// The image's id.
+    pub id: ImageId,
+    /// When this store received it.
+    pub stored_at: SystemTime,
+    /// The size of its manifest in bytes.
+    pub manifest_len: u64,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is created, with its parents, when it is missing. Opening a complete
+    /// store writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotAStore`] when the directory holds other files, [`StoreError::OtherVersion`] when it is a store
+    /// of another version of the layout.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let store = Self {
+            root: directory.into(),
+        };
+        let version_path = store.root.join(VERSION_FILE);
+        let version = files::read_if_exists(&version_path, TEXT_LEN_MAX, "store version")?;
+        match &version {
+            Some(text) => check_version(&version_path, text)?,
+            None => store.check_not_foreign()?,
+        }
+        let created = store.create_folders()?;
+        if version.is_none() {
+            Staged::text(&store.root, version_path)?
+                .write_and_publish(version_text().as_bytes())?;
+        } else if created {
+            files::sync_directory(&store.root)?;
+        }
+        Ok(store)
+    }
+
+    /// The store's directory.
+    pub fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// Stores a module. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooLarge`] above 1 GiB; [`StoreError::Io`].
+    pub fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StoreError> {
+        check_size("module", bytes)?;
+        let hash = ModuleHash::of(bytes);
+        let path = self.module_path(hash);
+        if files::size_if_exists(&path)? == Some(bytes.len() as u64) {
+            // Another process may have renamed it a moment ago and not have synced the directory yet.
+            files::sync_parent(&path)?;
+        } else {
+            Staged::content(&self.root, path)?.write_and_publish(bytes)?;
+        }
+        Ok(hash)
+    }
+
+    /// Reads a module and checks it against its hash.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] or [`StoreError::Damaged`].
+    pub fn module(&self, hash: ModuleHash) -> Result<Vec<u8>, StoreError> {
+        let path = self.module_path(hash);
+        let bytes = files::read(&path, CONTENT_LEN_MAX, "module")?;
+        let found = ModuleHash::of(&bytes);
+        if found != hash {
+            let source = Damage::Hash {
+                found: found.to_string(),
+            };
+            return Err(StoreError::Damaged {
+                what: "module",
+                path,
+                source,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads the manifest of an image and checks it against its id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] or [`StoreError::Damaged`].
+    pub fn manifest(&self, id: ImageId) -> Result<Manifest, StoreError> {
+        let path = self.image_path(id);
+        let bytes = files::read(&path, CONTENT_LEN_MAX, "image")?;
+        let found = ImageId::of(&bytes);
+        if found != id {
+            let source = Damage::Hash {
+                found: found.to_string(),
+            };
+            return Err(StoreError::Damaged {
+                what: "image",
+                path,
+                source,
+            });
+        }
+        Manifest::decode(&bytes).map_err(|source| StoreError::Damaged {
+            what: "image",
+            path,
+            source: Damage::Decode(source),
+        })
+    }
+
+    /// All images, by ascending id. Their content isn't looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn images(&self) -> Result<Vec<ImageEntry>, StoreError> {
+        let mut entries = Vec::new();
+        let folder = self.root.join(IMAGES);
+        for (name, path) in files::list(&folder)? {
+            let Ok(id) = name.parse() else { continue };
+            match fs::metadata(&path) {
+                Ok(metadata) => entries.push(ImageEntry {
+                    id,
+                    stored_at: metadata.modified().during("read the time of", &path)?,
+                    manifest_len: metadata.len(),
+                }),
+                // Deleted by another process since the directory was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+                Err(error) => return Err(error).during("read the size of", &path),
+            }
+        }
+        entries.sort_unstable_by_key(|entry| entry.id);
+        Ok(entries)
+    }
+
+    fn check_not_foreign(&self) -> Result<(), StoreError> {
+        let entries = match files::list(&self.root) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            entries => entries?,
+        };
+        // Folders without a version file: another process is creating this store, or was stopped while it did.
+        let known = |name: &str| name == VERSION_FILE || FOLDERS.contains(&name);
+        if entries.iter().all(|(name, _)| known(name)) {
+            return Ok(());
+        }
+        Err(StoreError::NotAStore {
+            path: self.root.clone(),
+        })
+    }
+
+    /// Creates what is missing of the root and its folders and tells whether anything was.
+    fn create_folders(&self) -> Result<bool, StoreError> {
+        let mut created = files::create_directories(&self.root)?;
+        for folder in FOLDERS {
+            created |= files::create_directories(&self.root.join(folder))?;
+        }
+        Ok(created)
+    }
+
+    fn module_path(&self, hash: ModuleHash) -> PathBuf {
+        self.root.join(MODULES).join(format!("{hash}.wasm"))
+    }
+
+    fn image_path(&self, id: ImageId) -> PathBuf {
+        self.root.join(IMAGES).join(id.to_string())
+    }
+
+    fn memory_path(&self, hash: MemoryHash) -> PathBuf {
+        self.root.join(MEMORIES).join(hash.to_string())
+    }
+
+    fn layer_path(&self, id: LayerId) -> PathBuf {
+        self.root.join(LAYERS).join(id.to_string())
+    }
+
+    fn open_layer(&self, id: LayerId) -> Result<Layer, StoreError> {
+        let path = self.layer_path(id);
+        match File::open(&path) {
+            Ok(file) => Layer::open(id, path, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing {
+                what: "layer",
+                path,
+            }),
+            Err(error) => Err(error).during("open", &path),
+        }
+    }
+}
+
+fn check_size(what: &'static str, bytes: &[u8]) -> Result<(), StoreError> {
+    let size = bytes.len() as u64;
+    if size > CONTENT_LEN_MAX {
+        return Err(StoreError::TooLarge {
+            what,
+            size,
+            limit: CONTENT_LEN_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn version_text() -> String {
+    format!("wsnap store {VERSION}\n")
+}
+
+fn check_version(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    if text == version_text().as_bytes() {
+        return Ok(());
+    }
+    let found = String::from_utf8_lossy(text).trim_end().to_owned();
+    Err(StoreError::OtherVersion {
+        path: path.to_owned(),
+        found,
+        supported: VERSION,
+    })
+}

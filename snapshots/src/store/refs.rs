@@ -1,0 +1,164 @@
+//! Names and tags, and what a user can call an image.
+
+use std::collections::BTreeMap;
+
+use super::files::{self, Staged};
+use super::{NAMES, Store, TAGS, TEXT_LEN_MAX};
+use crate::error::{Damage, StoreError};
+use crate::id::ImageId;
+
+/// A name or tag has at most so many bytes.
+const NAME_LEN_MAX: usize = 128;
+const PREFIX_LEN_MIN: usize = 4;
+const ID_LEN: usize = 64;
+
+impl Store {
+    /// Finds an image by its full id, a tag, the name of a program (its latest image), or the first hexadecimal digits
+    /// of its id, 4 at least. The first of these that fits counts, so that the tag or name "cafe" stays usable
+    /// whatever ids there are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`]; [`StoreError::Ambiguous`] when several ids start with the digits.
+    pub fn resolve(&self, reference: &str) -> Result<ImageId, StoreError> {
+        if check_name(reference).is_ok() {
+            for folder in [TAGS, NAMES] {
+                if let Some(id) = self.reference(folder, reference)? {
+                    return Ok(id);
+                }
+            }
+        }
+        let digits = reference.to_ascii_lowercase();
+        let is_prefix = (PREFIX_LEN_MIN..=ID_LEN).contains(&digits.len()) && is_hex(&digits);
+        let candidates: Vec<ImageId> = match is_prefix {
+            true => self
+                .images()?
+                .into_iter()
+                .map(|entry| entry.id)
+                .filter(|id| id.to_string().starts_with(&digits))
+                .collect(),
+            false => Vec::new(),
+        };
+        match candidates[..] {
+            [] => Err(StoreError::NotFound {
+                reference: reference.to_owned(),
+                store: self.root.clone(),
+            }),
+            [id] => Ok(id),
+            _ => Err(StoreError::Ambiguous {
+                reference: reference.to_owned(),
+                candidates,
+            }),
+        }
+    }
+
+    /// Makes `id` the latest image of the program `name`. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidName`]; [`StoreError::Missing`] when there is no such image; [`StoreError::Io`].
+    pub fn set_name(&self, name: &str, id: ImageId) -> Result<(), StoreError> {
+        self.set_reference(NAMES, name, id)
+    }
+
+    /// Makes `tag` point at `id`. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::set_name`].
+    pub fn set_tag(&self, tag: &str, id: ImageId) -> Result<(), StoreError> {
+        self.set_reference(TAGS, tag, id)
+    }
+
+    /// The latest image of each named program.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when one of them is unreadable; [`StoreError::Io`].
+    pub fn names(&self) -> Result<BTreeMap<String, ImageId>, StoreError> {
+        self.references(NAMES)
+    }
+
+    /// All tags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::names`].
+    pub fn tags(&self) -> Result<BTreeMap<String, ImageId>, StoreError> {
+        self.references(TAGS)
+    }
+
+    fn set_reference(&self, folder: &str, name: &str, id: ImageId) -> Result<(), StoreError> {
+        if let Err(rule) = check_name(name) {
+            return Err(StoreError::InvalidName {
+                name: name.to_owned(),
+                rule,
+            });
+        }
+        let image = self.image_path(id);
+        if files::size_if_exists(&image)?.is_none() {
+            return Err(StoreError::Missing {
+                what: "image",
+                path: image,
+            });
+        }
+        let target = self.root.join(folder).join(name);
+        Staged::text(&self.root, target)?.write_and_publish(format!("{id}\n").as_bytes())
+    }
+
+    fn reference(&self, folder: &str, name: &str) -> Result<Option<ImageId>, StoreError> {
+        let path = self.root.join(folder).join(name);
+        let Some(text) = files::read_if_exists(&path, TEXT_LEN_MAX, "reference")? else {
+            return Ok(None);
+        };
+        match parse_reference(&text) {
+            Some(id) => Ok(Some(id)),
+            None => Err(StoreError::Damaged {
+                what: "reference",
+                path,
+                source: Damage::Reference,
+            }),
+        }
+    }
+
+    fn references(&self, folder: &str) -> Result<BTreeMap<String, ImageId>, StoreError> {
+        let mut references = BTreeMap::new();
+        for (name, _) in files::list(&self.root.join(folder))? {
+            if check_name(&name).is_err() {
+                continue;
+            }
+            if let Some(id) = self.reference(folder, &name)? {
+                references.insert(name, id);
+            }
+        }
+        Ok(references)
+    }
+}
+
+fn parse_reference(text: &[u8]) -> Option<ImageId> {
+    str::from_utf8(text).ok()?.strip_suffix('\n')?.parse().ok()
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The rule that a name or tag breaks, if it does.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name.len() > NAME_LEN_MAX {
+        return Err("it must have 1 to 128 characters");
+    }
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    {
+        return Err("only the letters a to z and A to Z, digits, '.', '_' and '-' are allowed");
+    }
+    if name.starts_with('.') {
+        return Err("it must not start with '.'");
+    }
+    if name.len() == ID_LEN && is_hex(name) {
+        return Err("64 hexadecimal digits are an image id");
+    }
+    Ok(())
+}

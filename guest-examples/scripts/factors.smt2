@@ -1,0 +1,10 @@
+; 117022001 is 9001 times 13001, both prime: there is no other pair of factors. Unsatisfiable, exit code 20.
+(set-logic QF_BV)
+(declare-fun a () (_ BitVec 32))
+(declare-fun b () (_ BitVec 32))
+(assert (bvugt a (_ bv1 32)))
+(assert (bvule a b))
+(assert (bvult b (_ bv32768 32)))
+(assert (= (bvmul a b) (_ bv117022001 32)))
+(assert (not (= a (_ bv9001 32))))
+(check-sat)

@@ -1,1 +1,69 @@
-//! Placeholder.
+//! WASI preview 1 for programs that are stopped and go on elsewhere.
+//!
+//! [`Wasi`] is the whole host state of one program: descriptors, clocks, random stream, a wait that was cut short. Every
+//! bit of it belongs to this package, so it can be saved as bytes and restored in another process. It has a method for
+//! each function of `wasi_snapshot_preview1` and knows no engine: an engine links them with [`for_each_function!`].
+//!
+//! ```
+//! use wsnap_wasi::{Errno, Grants, SavedState, Wasi, WasiConfig};
+//!
+//! let config = WasiConfig { args: vec!["program".to_owned()], ..WasiConfig::default() };
+//! let mut wasi = Wasi::new(config)?;
+//! let mut memory = vec![0; 65536];
+//! assert_eq!(wasi.args_sizes_get(&mut memory, 0, 4), Ok(Errno::Success));
+//! assert_eq!(memory[0..8], [1, 0, 0, 0, 8, 0, 0, 0]);
+//!
+//! // Here, or in another process:
+//! let state = SavedState::decode(&wasi.save()?)?;
+//! let resumed = Wasi::restore(&state, Grants::default())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Behaviour
+//!
+//! Error numbers, rights and file types are those of wasmtime's own preview 1, except that an address out of range is
+//! [`Errno::Fault`] instead of a trap, that descriptors get the lowest free number, that `fd_allocate` works, and that
+//! reads and writes use all buffers given. Sockets are not granted. The functions rely on `SIGPIPE` being ignored, as
+//! it is in every Rust program: writing to a closed pipe is [`Errno::Pipe`].
+//!
+//! A call that blocks, on a standard stream or in `poll_oneoff`, is cut short by an [`Interrupter`] before it takes
+//! effect and returns [`Stop::Suspended`]: it is to be made again. A write that was interrupted after some bytes
+//! returns their count instead.
+//!
+//! Linux only: interruption uses `eventfd`, and streams `preadv2`.
+
+mod bytes;
+mod calls;
+mod clocks;
+mod descriptors;
+mod directories;
+mod errno;
+mod files;
+mod interrupt;
+mod memory;
+mod paths;
+mod poll;
+mod process;
+mod random;
+mod restore;
+mod save;
+mod saved_state;
+mod stat;
+mod streams;
+mod types;
+mod wasi;
+
+pub use calls::Stop;
+pub use clocks::{DETERMINISTIC_EPOCH_NS, DETERMINISTIC_STEP_NS};
+pub use descriptors::Access;
+pub use errno::Errno;
+pub use interrupt::Interrupter;
+pub use restore::{Change, Files, Grants, RestoreError};
+pub use save::SaveError;
+pub use saved_state::{
+    DecodeError, Evidence, Fingerprint, PendingWait, STATE_VERSION, SavedDescriptor,
+    SavedDirectory, SavedFile, SavedFileKind, SavedRandom, SavedState,
+};
+pub use streams::{Standard, StandardStreams, Stdio};
+pub use types::{FdFlags, FileType, LookupFlags, OFlags, Rights};
+pub use wasi::{Preopen, Wasi, WasiConfig, WasiError};

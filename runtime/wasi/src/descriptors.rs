@@ -1,0 +1,243 @@
+//! The table of open descriptors.
+
+use crate::errno::Errno;
+use crate::streams::Standard;
+use crate::types::{FdFlags, FileType};
+use cap_std::fs::Dir;
+
+/// Where something was opened: a path below a granted directory. This, not the host's idea of the file, is what a
+/// saved program remembers of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Index into the granted directories.
+    pub preopen: u32,
+    /// Relative, without empty or `.` components; `.` is the granted directory itself.
+    pub path: String,
+}
+
+impl Origin {
+    /// A granted directory itself.
+    pub(crate) fn of_preopen(preopen: u32) -> Origin {
+        let path = ".".to_owned();
+        Origin { preopen, path }
+    }
+
+    /// The origin of `path` relative to the directory that this is the origin of.
+    pub(crate) fn join(&self, path: &str) -> Origin {
+        let parts = self.path.split('/').chain(path.split('/'));
+        let mut joined = String::with_capacity(self.path.len() + 1 + path.len());
+        for part in parts.filter(|part| !part.is_empty() && *part != ".") {
+            if !joined.is_empty() {
+                joined.push('/');
+            }
+            joined.push_str(part);
+        }
+        if joined.is_empty() {
+            joined.push('.');
+        }
+        Origin {
+            preopen: self.preopen,
+            path: joined,
+        }
+    }
+
+    /// Follows a rename of `from`, or of a directory above this, to `to`.
+    fn follow_rename(&mut self, from: &Origin, to: &Origin) {
+        if self.preopen != from.preopen {
+            return;
+        }
+        let rest = match self.path.strip_prefix(&from.path) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+            _ => return,
+        };
+        let path = format!("{}{rest}", to.path);
+        *self = Origin {
+            preopen: to.preopen,
+            path,
+        };
+    }
+}
+
+/// How something was opened; the host enforces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// It can be read.
+    pub read: bool,
+    /// It can be written.
+    pub write: bool,
+}
+
+pub(crate) struct Directory {
+    pub handle: Dir,
+    pub origin: Origin,
+    /// One of the granted directories, which the guest finds with `fd_prestat_get`.
+    pub preopened: bool,
+    pub access: Access,
+}
+
+pub(crate) struct File {
+    pub handle: cap_std::fs::File,
+    pub origin: Origin,
+    pub offset: u64,
+    /// Only [`FdFlags::APPEND`] and [`FdFlags::NONBLOCK`] can be set.
+    pub flags: FdFlags,
+    pub access: Access,
+    pub file_type: FileType,
+}
+
+pub(crate) enum Descriptor {
+    Stream(Standard),
+    Directory(Directory),
+    File(File),
+}
+
+/// Numbers stay below this, so that a saved table from a stranger cannot demand an absurd amount of memory.
+pub(crate) const DESCRIPTORS_MAX: u32 = 1 << 16;
+
+/// Descriptors by number. A new one takes the lowest number that is free.
+#[derive(Default)]
+pub(crate) struct Descriptors(Vec<Option<Descriptor>>);
+
+impl Descriptors {
+    pub(crate) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
+        let slot = usize::try_from(fd).ok().and_then(|index| self.0.get(index));
+        slot.and_then(Option::as_ref).ok_or(Errno::Badf)
+    }
+
+    fn slot(&mut self, fd: u32) -> Result<&mut Option<Descriptor>, Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::Badf)?;
+        self.0.get_mut(index).ok_or(Errno::Badf)
+    }
+
+    pub(crate) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
+        self.slot(fd)?.as_mut().ok_or(Errno::Badf)
+    }
+
+    /// A file; anything else is [`Errno::Badf`].
+    pub(crate) fn file(&mut self, fd: u32) -> Result<&mut File, Errno> {
+        match self.get_mut(fd)? {
+            Descriptor::File(file) => Ok(file),
+            _ => Err(Errno::Badf),
+        }
+    }
+
+    /// A file whose offset can be asked for and moved.
+    pub(crate) fn seekable(&mut self, fd: u32) -> Result<&mut File, Errno> {
+        match self.get_mut(fd)? {
+            Descriptor::File(file) => Ok(file),
+            Descriptor::Stream(_) => Err(Errno::Spipe),
+            Descriptor::Directory(_) => Err(Errno::Badf),
+        }
+    }
+
+    /// A directory; anything else is [`Errno::Badf`].
+    pub(crate) fn directory(&self, fd: u32) -> Result<&Directory, Errno> {
+        match self.get(fd)? {
+            Descriptor::Directory(directory) => Ok(directory),
+            _ => Err(Errno::Badf),
+        }
+    }
+
+    /// Gives `descriptor` the lowest free number.
+    pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+        let free = self.0.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.0.len());
+        let fd = u32::try_from(index).map_err(|_| Errno::Mfile)?;
+        if fd >= DESCRIPTORS_MAX {
+            return Err(Errno::Mfile);
+        }
+        if index == self.0.len() {
+            self.0.push(None);
+        }
+        self.0[index] = Some(descriptor);
+        Ok(fd)
+    }
+
+    /// Puts `descriptor` at the number `fd`, which is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Mfile`] unless `fd` is below [`DESCRIPTORS_MAX`].
+    pub(crate) fn insert_at(&mut self, fd: u32, descriptor: Descriptor) -> Result<(), Errno> {
+        if fd >= DESCRIPTORS_MAX {
+            return Err(Errno::Mfile);
+        }
+        let index = usize::try_from(fd).map_err(|_| Errno::Mfile)?;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(descriptor);
+        Ok(())
+    }
+
+    pub(crate) fn close(&mut self, fd: u32) -> Result<Descriptor, Errno> {
+        self.slot(fd)?.take().ok_or(Errno::Badf)
+    }
+
+    /// Moves `from` to the number `to`, closing what `to` was. Both must be open.
+    pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
+        self.get(to)?;
+        let moved = self.close(from)?;
+        *self.slot(to)? = Some(moved);
+        Ok(())
+    }
+
+    /// What is open, by ascending number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Descriptor)> {
+        let numbered = (0u32..).zip(&self.0);
+        numbered.filter_map(|(fd, slot)| slot.as_ref().map(|descriptor| (fd, descriptor)))
+    }
+
+    /// Lets what is open at or below `from` know that it is now at or below `to`.
+    pub(crate) fn follow_rename(&mut self, from: &Origin, to: &Origin) {
+        for descriptor in self.0.iter_mut().flatten() {
+            match descriptor {
+                Descriptor::Stream(_) => {}
+                Descriptor::Directory(directory) => directory.origin.follow_rename(from, to),
+                Descriptor::File(file) => file.origin.follow_rename(from, to),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_no_empty_or_dot_components() {
+        let root = Origin::of_preopen(2);
+        assert_eq!(root.join("./a//b/./c/").path, "a/b/c");
+        assert_eq!(root.join("a").join("../b").path, "a/../b");
+        assert_eq!(root.join(".").path, ".");
+    }
+
+    #[test]
+    fn a_rename_moves_what_is_below_it_and_nothing_with_a_similar_name() {
+        let root = Origin::of_preopen(0);
+        let (from, to) = (root.join("a"), root.join("x/y"));
+        let after = |path: &str| {
+            let mut origin = root.join(path);
+            origin.follow_rename(&from, &to);
+            origin.path
+        };
+        assert_eq!(after("a"), "x/y");
+        assert_eq!(after("a/b"), "x/y/b");
+        assert_eq!(after("ab"), "ab");
+        assert_eq!(after("b/a"), "b/a");
+    }
+
+    #[test]
+    fn the_lowest_free_number_is_given_out() {
+        let mut table = Descriptors::default();
+        for standard in Standard::ALL {
+            let stream = Descriptor::Stream(standard);
+            assert_eq!(table.insert_at(standard as u32, stream), Ok(()));
+        }
+        assert!(table.close(1).is_ok());
+        assert!(table.close(0).is_ok());
+        assert_eq!(table.insert(Descriptor::Stream(Standard::Error)), Ok(0));
+        assert_eq!(table.insert(Descriptor::Stream(Standard::Error)), Ok(1));
+        assert_eq!(table.insert(Descriptor::Stream(Standard::Error)), Ok(3));
+    }
+}

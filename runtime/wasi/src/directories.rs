@@ -1,0 +1,139 @@
+//! Granted directories, and listing directories.
+//!
+//! # Cookies
+//!
+//! A listing is ordered by a hash of the names, and an entry's cookie is that hash. So a cookie means the same whatever
+//! is created or removed while a program reads a directory, in another process and on another host too, and nothing
+//! about a listing under way has to be kept or saved. `.` and `..` come first, with the cookies 1 and 2.
+
+use crate::calls::Outcome;
+use crate::descriptors::{Descriptor, Directory};
+use crate::errno::Errno;
+use crate::memory::Memory;
+use crate::stat::hash64;
+use crate::types::FileType;
+use crate::wasi::Wasi;
+use cap_std::fs::MetadataExt as _;
+use std::io;
+use std::os::unix::fs::DirEntryExt as _;
+
+const COOKIE_SELF: u64 = 1;
+const COOKIE_PARENT: u64 = 2;
+/// The first that a name's hash can be.
+const COOKIE_FIRST: u64 = 3;
+
+struct Entry {
+    cookie: u64,
+    inode: u64,
+    file_type: FileType,
+    name: String,
+}
+
+impl Entry {
+    /// The record `dirent`, 24 bytes, to be followed by the name.
+    fn header(&self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[0..8].copy_from_slice(&self.cookie.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.inode.to_le_bytes());
+        // No file system has names of 4 GiB.
+        bytes[16..20].copy_from_slice(&(self.name.len() as u32).to_le_bytes());
+        bytes[20] = self.file_type as u8;
+        bytes
+    }
+}
+
+/// The entries after the one whose cookie is `after`, in the order of the listing.
+fn entries(wasi: &Wasi, directory: &Directory, after: u64) -> io::Result<Vec<Entry>> {
+    let metadata = directory.handle.dir_metadata()?;
+    let own_inode = wasi.inode(metadata.dev(), metadata.ino(), &directory.origin);
+    let mut entries = Vec::new();
+    // The parent may lie outside of what is granted: like wasmtime we name the directory itself instead.
+    for (cookie, name) in [(COOKIE_SELF, "."), (COOKIE_PARENT, "..")] {
+        entries.push(Entry {
+            cookie,
+            inode: own_inode,
+            file_type: FileType::Directory,
+            name: name.to_owned(),
+        });
+    }
+    for entry in directory.handle.entries()? {
+        let entry = entry?;
+        let name = entry.file_name().into_string();
+        let name = name.map_err(|_| rustix::io::Errno::ILSEQ)?;
+        let origin = directory.origin.join(&name);
+        entries.push(Entry {
+            cookie: hash64(name.as_bytes()).max(COOKIE_FIRST),
+            inode: wasi.inode(metadata.dev(), entry.ino(), &origin),
+            file_type: entry.file_type()?.into(),
+            name,
+        });
+    }
+    entries.retain(|entry| entry.cookie > after);
+    entries.sort_unstable_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
+    Ok(entries)
+}
+
+pub(crate) fn fd_readdir(
+    wasi: &mut Wasi,
+    mut memory: Memory<'_>,
+    fd: u32,
+    buf: u32,
+    buf_length: u32,
+    cookie: u64,
+    used: u32,
+) -> Outcome {
+    memory.check(used, 4)?;
+    let mut rest = memory.bytes_mut(buf, buf_length)?;
+    let directory = wasi.descriptors.directory(fd)?;
+    for entry in entries(wasi, directory, cookie)? {
+        // A record that is cut off tells the guest that the buffer was too small for it.
+        for part in [&entry.header()[..], entry.name.as_bytes()] {
+            let length = part.len().min(rest.len());
+            let (slot, tail) = rest.split_at_mut(length);
+            slot.copy_from_slice(&part[..length]);
+            rest = tail;
+        }
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let unused = u32::try_from(rest.len()).map_err(|_| Errno::Overflow)?;
+    Ok(memory.write_u32(used, buf_length - unused)?)
+}
+
+/// The name under which a granted directory is known; none for any other descriptor that is open.
+fn preopen_name(wasi: &Wasi, fd: u32) -> Result<Option<String>, Errno> {
+    match wasi.descriptors.get(fd)? {
+        Descriptor::Directory(directory) if directory.preopened => {
+            Ok(Some(wasi.guest_path(&directory.origin)))
+        }
+        _ => Ok(None),
+    }
+}
+
+pub(crate) fn fd_prestat_get(
+    wasi: &mut Wasi,
+    mut memory: Memory<'_>,
+    fd: u32,
+    prestat: u32,
+) -> Outcome {
+    let name = preopen_name(wasi, fd)?.ok_or(Errno::Badf)?;
+    let length = u32::try_from(name.len()).map_err(|_| Errno::Overflow)?;
+    // The record `prestat`: its tag, 0 for a directory, and the length of the name.
+    Ok(memory.write_u64(prestat, u64::from(length) << 32)?)
+}
+
+pub(crate) fn fd_prestat_dir_name(
+    wasi: &mut Wasi,
+    mut memory: Memory<'_>,
+    fd: u32,
+    path: u32,
+    path_length: u32,
+) -> Outcome {
+    let name = preopen_name(wasi, fd)?.ok_or(Errno::Notdir)?;
+    if u32::try_from(name.len()).is_ok_and(|length| length <= path_length) {
+        Ok(memory.write(path, name.as_bytes())?)
+    } else {
+        Err(Errno::Nametoolong.into())
+    }
+}

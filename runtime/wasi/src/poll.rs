@@ -1,0 +1,259 @@
+//! `poll_oneoff`: sleeping, and waiting for streams.
+//!
+//! Time is the guest's own here: a sleep that is suspended remembers when it began on the guest's monotonic clock,
+//! which stands still while the program is stored, and so sleeps only what was left when it is made again.
+
+use crate::calls::{Failure, Outcome, Stop};
+use crate::clocks::ClockId;
+use crate::descriptors::Descriptor;
+use crate::errno::Errno;
+use crate::interrupt::Woken;
+use crate::memory::Memory;
+use crate::saved_state::PendingWait;
+use crate::streams::Standard;
+use crate::wasi::Wasi;
+use rustix::event::PollFlags;
+use smallvec::SmallVec;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
+
+const SUBSCRIPTION_BYTES: u32 = 48;
+const EVENT_BYTES: u32 = 32;
+
+const TYPE_CLOCK: u8 = 0;
+const TYPE_FD_READ: u8 = 1;
+const TYPE_FD_WRITE: u8 = 2;
+
+/// `event_fd_readwrite`: the other end is gone, or the file is at its end.
+const HANGUP: u16 = 1;
+
+/// What one subscription waits for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// Until the guest's monotonic clock shows this.
+    Until(u64),
+    /// A stream.
+    Stream(Standard),
+    /// A file, which is always ready; the flags of its event.
+    File(u16),
+}
+
+#[derive(Clone, Copy)]
+struct Subscription {
+    userdata: [u8; 8],
+    event_type: u8,
+    wait: Wait,
+}
+
+type Subscriptions = SmallVec<[Subscription; 4]>;
+
+/// A field of a subscription; all of them lie inside of it.
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    let mut value = [0; N];
+    value.copy_from_slice(&bytes[offset..offset + N]);
+    value
+}
+
+impl Wasi {
+    fn subscription(&mut self, bytes: &[u8], started_ns: u64) -> Result<Subscription, Errno> {
+        let event_type = bytes[8];
+        let fd = u32::from_le_bytes(field(bytes, 16));
+        let wait = match event_type {
+            TYPE_CLOCK => Wait::Until(self.deadline_ns(bytes, started_ns)?),
+            TYPE_FD_READ | TYPE_FD_WRITE => self.source(fd, event_type)?,
+            _ => return Err(Errno::Inval),
+        };
+        Ok(Subscription {
+            userdata: field(bytes, 0),
+            event_type,
+            wait,
+        })
+    }
+
+    /// When a clock subscription is due, on the guest's monotonic clock.
+    fn deadline_ns(&self, bytes: &[u8], started_ns: u64) -> Result<u64, Errno> {
+        let id = u32::from_le_bytes(field(bytes, 16));
+        let clock = ClockId::from_raw(id).map_err(|_| Errno::Inval)?;
+        let timeout_ns = u64::from_le_bytes(field(bytes, 24));
+        let absolute = match u16::from_le_bytes(field(bytes, 40)) {
+            0 => false,
+            1 => true,
+            _ => return Err(Errno::Inval),
+        };
+        Ok(match (clock, absolute) {
+            (_, false) => started_ns.saturating_add(timeout_ns),
+            (ClockId::Monotonic, true) => timeout_ns,
+            (ClockId::Realtime, true) => {
+                let left_ns = timeout_ns.saturating_sub(self.clocks.realtime_ns());
+                self.clocks.monotonic_ns().saturating_add(left_ns)
+            }
+        })
+    }
+
+    fn source(&mut self, fd: u32, event_type: u8) -> Result<Wait, Errno> {
+        let reading = event_type == TYPE_FD_READ;
+        match self.descriptors.get(fd)? {
+            Descriptor::Stream(standard) if reading == (*standard == Standard::Input) => {
+                self.streams.get(*standard)?;
+                Ok(Wait::Stream(*standard))
+            }
+            Descriptor::File(file) if reading => {
+                let at_end = file.handle.metadata()?.len() <= file.offset;
+                Ok(Wait::File(if at_end { HANGUP } else { 0 }))
+            }
+            Descriptor::File(_) => Ok(Wait::File(0)),
+            Descriptor::Stream(_) | Descriptor::Directory(_) => Err(Errno::Badf),
+        }
+    }
+
+    /// Whether a stream would not block. A deterministic program is told so always: when data arrives is no function
+    /// of what the guest does, but that it arrives is.
+    fn stream_is_ready(&self, standard: Standard) -> Result<bool, Failure> {
+        let stream = self.streams.get(standard)?;
+        if self.is_deterministic() || !stream.can_block() {
+            return Ok(true);
+        }
+        let source = [(stream.as_fd(), interest(standard))];
+        let woken =
+            rustix::io::retry_on_intr(|| self.interrupter.wait(&source, Some(Duration::ZERO)))?;
+        Ok(woken == Woken::Ready)
+    }
+
+    /// Which of the standard streams that are waited for are ready.
+    fn ready_streams(&self, subscriptions: &Subscriptions) -> Result<[bool; 3], Failure> {
+        let mut ready = [false; 3];
+        for standard in awaited(subscriptions) {
+            ready[standard as usize] = self.stream_is_ready(standard)?;
+        }
+        Ok(ready)
+    }
+
+    /// Waits for whatever comes first. Being woken without a reason does no harm: the caller looks again.
+    fn await_first(&mut self, subscriptions: &Subscriptions) -> Result<(), Failure> {
+        let deadlines = subscriptions.iter().filter_map(|entry| match entry.wait {
+            Wait::Until(deadline_ns) => Some(deadline_ns),
+            Wait::Stream(_) | Wait::File(_) => None,
+        });
+        let first_ns = deadlines.min();
+        if self.is_deterministic() {
+            self.clocks.advance_to(first_ns.unwrap_or_default());
+            return Ok(());
+        }
+        let waits_for_stdin = awaited(subscriptions).any(|standard| standard == Standard::Input);
+        if self.stdin_probe && waits_for_stdin {
+            self.stopped_at_stdin = true;
+            return Err(Stop::Suspended.into());
+        }
+        let now_ns = self.clocks.monotonic_ns();
+        let timeout = first_ns.map(|first| Duration::from_nanos(first.saturating_sub(now_ns)));
+        let mut sources: SmallVec<[(BorrowedFd<'_>, PollFlags); 3]> = SmallVec::new();
+        for standard in awaited(subscriptions) {
+            sources.push((self.streams.get(standard)?.as_fd(), interest(standard)));
+        }
+        match self.interrupter.wait(&sources, timeout) {
+            Ok(Woken::Interrupted) => Err(Stop::Suspended.into()),
+            Ok(Woken::Ready | Woken::TimedOut) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The flags of the event for `subscription`, if it is time for one.
+    fn due(&self, subscription: &Subscription, ready: [bool; 3], now_ns: u64) -> Option<u16> {
+        match subscription.wait {
+            Wait::Until(deadline_ns) => (deadline_ns <= now_ns).then_some(0),
+            Wait::Stream(standard) => ready[standard as usize].then_some(0),
+            Wait::File(flags) => Some(flags),
+        }
+    }
+}
+
+fn interest(standard: Standard) -> PollFlags {
+    match standard {
+        Standard::Input => PollFlags::IN,
+        Standard::Output | Standard::Error => PollFlags::OUT,
+    }
+}
+
+/// The standard streams that are waited for, each once.
+fn awaited(subscriptions: &Subscriptions) -> impl Iterator<Item = Standard> + '_ {
+    Standard::ALL.into_iter().filter(|standard| {
+        let is_it = |entry: &Subscription| matches!(entry.wait, Wait::Stream(s) if s == *standard);
+        subscriptions.iter().any(is_it)
+    })
+}
+
+fn event(subscription: &Subscription, flags: u16) -> [u8; EVENT_BYTES as usize] {
+    let mut bytes = [0; EVENT_BYTES as usize];
+    bytes[0..8].copy_from_slice(&subscription.userdata);
+    bytes[10] = subscription.event_type;
+    // How much can be read or written is not known without asking; wasmtime says 1 byte too.
+    bytes[16] = u8::from(subscription.event_type != TYPE_CLOCK);
+    bytes[24..26].copy_from_slice(&flags.to_le_bytes());
+    bytes
+}
+
+pub(crate) fn poll_oneoff(
+    wasi: &mut Wasi,
+    mut memory: Memory<'_>,
+    subscriptions: u32,
+    events: u32,
+    subscriptions_length: u32,
+    nevents: u32,
+) -> Outcome {
+    if subscriptions_length == 0 {
+        return Err(Errno::Inval.into());
+    }
+    let all = |size: u32| subscriptions_length.checked_mul(size).ok_or(Errno::Fault);
+    memory.check(nevents, 4)?;
+    memory.check(events, all(EVENT_BYTES)?)?;
+    let records = memory.bytes(subscriptions, all(SUBSCRIPTION_BYTES)?)?;
+    wasi.stopped_at_stdin = false;
+    let mut call = PendingWait {
+        subscriptions,
+        events,
+        subscriptions_length,
+        subscriptions_hash: *blake3::hash(records).as_bytes(),
+        started_ns: wasi.clocks.monotonic_ns(),
+    };
+    match wasi.pending.take() {
+        Some(pending) if pending.is_same_call(&call) => call.started_ns = pending.started_ns,
+        _ => {}
+    }
+    let records = records.chunks_exact(SUBSCRIPTION_BYTES as usize);
+    let entries = records.map(|record| wasi.subscription(record, call.started_ns));
+    let entries = entries.collect::<Result<Subscriptions, Errno>>()?;
+    let count = loop {
+        let ready = wasi.ready_streams(&entries)?;
+        let count = write_events(wasi, &mut memory, &entries, ready, events)?;
+        if count > 0 {
+            break count;
+        }
+        if let Err(failure) = wasi.await_first(&entries) {
+            if matches!(failure, Failure::Stop(_)) {
+                wasi.pending = Some(call);
+            }
+            return Err(failure);
+        }
+    };
+    Ok(memory.write_u32(nevents, count)?)
+}
+
+/// Stores the events that are due, and says how many.
+fn write_events(
+    wasi: &Wasi,
+    memory: &mut Memory<'_>,
+    entries: &Subscriptions,
+    ready: [bool; 3],
+    events: u32,
+) -> Result<u32, Errno> {
+    let now_ns = wasi.clocks.monotonic_ns();
+    let mut count = 0;
+    for entry in entries {
+        if let Some(flags) = wasi.due(entry, ready, now_ns) {
+            // The caller has checked the whole array, so neither sum can overflow.
+            memory.write(events + count * EVENT_BYTES, &event(entry, flags))?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}

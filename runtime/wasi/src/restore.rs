@@ -1,0 +1,326 @@
+//! Bringing a program's host state to life again, in another process.
+//!
+//! A saved state contains names and no authority. Whoever resumes grants directories again; files are opened below
+//! them by path, never created, never truncated.
+
+use crate::clocks::Clocks;
+use crate::descriptors::{Descriptor, Descriptors, Directory, File, Origin};
+use crate::interrupt::Interrupter;
+use crate::paths::open_options;
+use crate::random::Random;
+use crate::save::{content_hash, modified_ns};
+use crate::saved_state::{
+    Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedState,
+};
+use crate::streams::{StandardStreams, Streams};
+use crate::types::FileType;
+use crate::wasi::{Preopen, Root, Wasi, WasiError, variable};
+use cap_std::fs::{Dir, Metadata, OpenOptions};
+use std::io;
+
+/// What is expected of the files that a program has open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Files {
+    /// That they are what they were when the state was saved, as far as its fingerprints tell.
+    #[default]
+    RequireSame,
+    /// That they exist.
+    Reopen,
+}
+
+/// What whoever resumes a program gives to it.
+#[derive(Debug, Default)]
+pub struct Grants {
+    /// Directories, by the names that the guest knows them by. Those that it doesn't know are ignored.
+    pub preopens: Vec<Preopen>,
+    /// Environment variables to set or replace, for guests that ask again.
+    pub env: Vec<(String, String)>,
+    /// The standard streams, by default this process's own. What the guest has closed stays closed.
+    pub streams: StandardStreams,
+    /// What is expected of open files.
+    pub files: Files,
+}
+
+/// How a file differs from what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Change {
+    /// It is of another type.
+    #[error("it was a {was} and is a {is} now")]
+    Type {
+        /// What it was.
+        was: FileType,
+        /// What it is.
+        is: FileType,
+    },
+    /// It has another length.
+    #[error("it was {was_bytes} bytes long and is {is_bytes} now")]
+    Size {
+        /// The length when the state was saved.
+        was_bytes: u64,
+        /// The length now.
+        is_bytes: u64,
+    },
+    /// It has another content.
+    #[error("its content is another")]
+    Content,
+    /// It was written later.
+    #[error("it has been modified since")]
+    Modified,
+}
+
+/// Why a program's host state could not be restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The program uses a directory that is not granted.
+    #[error(
+        "the program uses the directory `{guest_path}`, which is not granted: grant it with --dir HOST::{guest_path}"
+    )]
+    NotGranted {
+        /// The guest's name of the directory.
+        guest_path: String,
+    },
+    /// The state names a granted directory that it does not list.
+    #[error("the saved host state is damaged: it has no granted directory number {preopen}")]
+    NoSuchPreopen {
+        /// The number.
+        preopen: u32,
+    },
+    /// A file or directory that the program has open is not there.
+    #[error("the program has `{guest_path}` open, which is missing: put it back where it was")]
+    Missing {
+        /// The guest's path.
+        guest_path: String,
+    },
+    /// A file or directory that the program has open cannot be opened.
+    #[error("cannot reopen `{guest_path}`, which the program has open")]
+    Open {
+        /// The guest's path.
+        guest_path: String,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// A file that the program has open is not what it was.
+    #[error(
+        "the program has `{guest_path}` open, which has changed: {change}; put the old one back, or resume with \
+         --files=reopen to go on with what is there"
+    )]
+    Changed {
+        /// The guest's path.
+        guest_path: String,
+        /// How it differs.
+        change: Change,
+    },
+    /// A descriptor's number is beyond what a program can have.
+    #[error("the saved host state is damaged: it has a descriptor number {fd}")]
+    Descriptor {
+        /// The number.
+        fd: u32,
+    },
+    /// Something that has nothing to do with the saved state.
+    #[error(transparent)]
+    Wasi(#[from] WasiError),
+}
+
+impl Wasi {
+    /// The state of a program that goes on from `state`, with what `grants` give to it.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`] names the directory or file that is missing or has changed.
+    pub fn restore(state: &SavedState, grants: Grants) -> Result<Wasi, RestoreError> {
+        let roots = granted_roots(state, grants.preopens);
+        let opener = Opener {
+            state,
+            roots: &roots,
+            files: grants.files,
+        };
+        let mut descriptors = Descriptors::default();
+        for (&fd, saved) in &state.descriptors {
+            let descriptor = opener.reopen(saved)?;
+            let placed = descriptors.insert_at(fd, descriptor);
+            placed.map_err(|_| RestoreError::Descriptor { fd })?;
+        }
+        Ok(Wasi {
+            args: state.args.clone(),
+            env: environment(state, grants.env)?,
+            roots,
+            descriptors,
+            streams: Streams::new(grants.streams),
+            clocks: Clocks::starting_at(state.monotonic_ns, state.random.is_some()),
+            random: match state.random {
+                None => Random::Host,
+                Some(random) => Random::Seeded {
+                    seed: random.seed,
+                    position: random.position,
+                },
+            },
+            pending: state.pending,
+            interrupter: Interrupter::new().map_err(WasiError::Resources)?,
+            stdin_probe: false,
+            stopped_at_stdin: false,
+        })
+    }
+}
+
+/// The directories that the program knows, with what was granted under each name.
+fn granted_roots(state: &SavedState, mut granted: Vec<Preopen>) -> Vec<Root> {
+    let mut grant = |guest_path: &String| {
+        let name = guest_path.trim_end_matches('/');
+        let known = |preopen: &Preopen| preopen.guest_path.trim_end_matches('/') == name;
+        let index = granted.iter().position(known);
+        Root {
+            guest_path: guest_path.clone(),
+            dir: index.map(|index| granted.remove(index).dir),
+        }
+    };
+    state.preopens.iter().map(&mut grant).collect()
+}
+
+fn environment(
+    state: &SavedState,
+    overrides: Vec<(String, String)>,
+) -> Result<Vec<Vec<u8>>, RestoreError> {
+    let mut env = state.env.clone();
+    for (name, value) in overrides {
+        let prefix = format!("{name}=");
+        let existing = env
+            .iter_mut()
+            .find(|entry| entry.starts_with(prefix.as_bytes()));
+        let entry = variable((name, value))?;
+        match existing {
+            Some(existing) => *existing = entry,
+            None => env.push(entry),
+        }
+    }
+    Ok(env)
+}
+
+struct Opener<'a> {
+    state: &'a SavedState,
+    roots: &'a [Root],
+    files: Files,
+}
+
+impl Opener<'_> {
+    fn reopen(&self, saved: &SavedDescriptor) -> Result<Descriptor, RestoreError> {
+        match saved {
+            SavedDescriptor::Stream(standard) => Ok(Descriptor::Stream(*standard)),
+            SavedDescriptor::Preopen(preopen) => self.preopen(*preopen),
+            SavedDescriptor::Directory(directory) => self.directory(directory),
+            SavedDescriptor::File(file) => self.file(file),
+        }
+    }
+
+    fn root(&self, preopen: u32) -> Result<&Dir, RestoreError> {
+        let index = usize::try_from(preopen).ok();
+        let root = index.and_then(|index| self.roots.get(index));
+        let root = root.ok_or(RestoreError::NoSuchPreopen { preopen })?;
+        root.dir.as_ref().ok_or_else(|| RestoreError::NotGranted {
+            guest_path: root.guest_path.clone(),
+        })
+    }
+
+    fn preopen(&self, preopen: u32) -> Result<Descriptor, RestoreError> {
+        let handle = self.root(preopen)?.try_clone();
+        Ok(Descriptor::Directory(Directory {
+            handle: handle.map_err(WasiError::Resources)?,
+            origin: Origin::of_preopen(preopen),
+            preopened: true,
+            access: crate::wasi::PREOPEN_ACCESS,
+        }))
+    }
+
+    fn directory(&self, saved: &SavedDirectory) -> Result<Descriptor, RestoreError> {
+        let guest_path = self.state.guest_path(saved.preopen, &saved.path);
+        let root = self.root(saved.preopen)?;
+        let handle = root.open_dir(&saved.path);
+        let handle = handle.map_err(|source| not_opened(&guest_path, source))?;
+        Ok(Descriptor::Directory(Directory {
+            handle,
+            origin: Origin {
+                preopen: saved.preopen,
+                path: saved.path.clone(),
+            },
+            preopened: false,
+            access: saved.access,
+        }))
+    }
+
+    fn file(&self, saved: &SavedFile) -> Result<Descriptor, RestoreError> {
+        let guest_path = self.state.guest_path(saved.preopen, &saved.path);
+        let root = self.root(saved.preopen)?;
+        let failed = |source| not_opened(&guest_path, source);
+        let options: OpenOptions = open_options(saved.access);
+        let handle = root.open_with(&saved.path, &options).map_err(failed)?;
+        let metadata = handle.metadata().map_err(failed)?;
+        let change = change(saved, root, &metadata, self.files).map_err(failed)?;
+        if let Some(change) = change {
+            return Err(RestoreError::Changed { guest_path, change });
+        }
+        Ok(Descriptor::File(File {
+            handle,
+            origin: Origin {
+                preopen: saved.preopen,
+                path: saved.path.clone(),
+            },
+            offset: saved.offset,
+            flags: saved.flags,
+            access: saved.access,
+            file_type: metadata.file_type().into(),
+        }))
+    }
+}
+
+fn not_opened(guest_path: &str, source: io::Error) -> RestoreError {
+    let guest_path = guest_path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => RestoreError::Missing { guest_path },
+        _ => RestoreError::Open { guest_path, source },
+    }
+}
+
+/// How the file that was found differs from the saved one. A directory in a file's place always counts: no descriptor
+/// of a file could stand for it.
+fn change(
+    saved: &SavedFile,
+    root: &Dir,
+    metadata: &Metadata,
+    files: Files,
+) -> io::Result<Option<Change>> {
+    let is = FileType::from(metadata.file_type());
+    let (was, fingerprint) = match &saved.kind {
+        SavedFileKind::Regular(fingerprint) => (FileType::RegularFile, Some(fingerprint)),
+        SavedFileKind::Special(file_type) => (*file_type, None),
+    };
+    if is != was && (files == Files::RequireSame || is == FileType::Directory) {
+        return Ok(Some(Change::Type { was, is }));
+    }
+    match fingerprint {
+        Some(fingerprint) if files == Files::RequireSame => {
+            content_change(fingerprint, root, &saved.path, metadata)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn content_change(
+    was: &Fingerprint,
+    root: &Dir,
+    path: &str,
+    metadata: &Metadata,
+) -> io::Result<Option<Change>> {
+    let (was_bytes, is_bytes) = (was.size_bytes, metadata.len());
+    if was_bytes != is_bytes {
+        return Ok(Some(Change::Size {
+            was_bytes,
+            is_bytes,
+        }));
+    }
+    Ok(match was.evidence {
+        Evidence::Hash(hash) if content_hash(root, path)? != hash => Some(Change::Content),
+        Evidence::ModifiedNs(was_ns) if modified_ns(metadata) != was_ns => Some(Change::Modified),
+        Evidence::None | Evidence::Hash(_) | Evidence::ModifiedNs(_) => None,
+    })
+}

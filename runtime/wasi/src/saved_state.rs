@@ -1,0 +1,426 @@
+//! The saved host state of a program: what it holds, and its bytes.
+//!
+//! Nothing of the host is in it: no host path, inode number, process id; and of a deterministic program no time
+//! either. Equal states have equal bytes, and [`SavedState::decode`] accepts no bytes but those of some state.
+//! The layout is documented in `STATE.md` beside this package's `Cargo.toml`.
+
+use crate::bytes::{Reader, Writer};
+use crate::descriptors::{Access, DESCRIPTORS_MAX};
+use crate::streams::Standard;
+use crate::types::{FdFlags, FileType};
+use std::collections::BTreeMap;
+
+/// The version of the layout that this package writes, and the only one that it reads.
+pub const STATE_VERSION: u32 = 1;
+
+/// The host state of a program at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedState {
+    /// The arguments, without their NUL.
+    pub args: Vec<Vec<u8>>,
+    /// The environment: `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// The guest's names of the directories that it was granted.
+    pub preopens: Vec<String>,
+    /// What the guest's monotonic clock showed, in nanoseconds; the whole clock of a deterministic program.
+    pub monotonic_ns: u64,
+    /// The random stream of a deterministic program; none of others.
+    pub random: Option<SavedRandom>,
+    /// A `poll_oneoff` that was suspended.
+    pub pending: Option<PendingWait>,
+    /// What was open, by number.
+    pub descriptors: BTreeMap<u32, SavedDescriptor>,
+}
+
+/// The random stream of a deterministic program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedRandom {
+    /// The key of the stream.
+    pub seed: [u8; 32],
+    /// How many bytes have been drawn.
+    pub position: u64,
+}
+
+/// A `poll_oneoff` that was suspended: when it is made again, its relative timeouts count from when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingWait {
+    /// The guest address of the subscriptions.
+    pub subscriptions: u32,
+    /// The guest address for the events.
+    pub events: u32,
+    /// The number of subscriptions.
+    pub subscriptions_length: u32,
+    /// The BLAKE3 hash of the subscriptions' bytes.
+    pub subscriptions_hash: [u8; 32],
+    /// When the call began, on the guest's monotonic clock.
+    pub started_ns: u64,
+}
+
+impl PendingWait {
+    /// Whether `other` is this call made again.
+    pub(crate) fn is_same_call(&self, other: &PendingWait) -> bool {
+        let started_ns = self.started_ns;
+        PendingWait {
+            started_ns,
+            ..*other
+        } == *self
+    }
+}
+
+/// One open descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SavedDescriptor {
+    /// A standard stream; which one it leads to is up to whoever resumes.
+    Stream(Standard),
+    /// A granted directory, by index into [`SavedState::preopens`].
+    Preopen(u32),
+    /// A directory that the program opened.
+    Directory(SavedDirectory),
+    /// A file that the program opened.
+    File(SavedFile),
+}
+
+/// A directory that the program opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedDirectory {
+    /// Index into [`SavedState::preopens`].
+    pub preopen: u32,
+    /// The path below it.
+    pub path: String,
+    /// What it was opened for.
+    pub access: Access,
+}
+
+/// A file that the program opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedFile {
+    /// Index into [`SavedState::preopens`].
+    pub preopen: u32,
+    /// The path below it.
+    pub path: String,
+    /// Where the next read or write goes, in bytes.
+    pub offset: u64,
+    /// [`FdFlags::APPEND`] and [`FdFlags::NONBLOCK`], if set.
+    pub flags: FdFlags,
+    /// What it was opened for.
+    pub access: Access,
+    /// What it was. Regular files have a fingerprint, others none.
+    pub kind: SavedFileKind,
+}
+
+/// What a file was when the state was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SavedFileKind {
+    /// A regular file with this content.
+    Regular(Fingerprint),
+    /// Something else, such as a character device.
+    Special(FileType),
+}
+
+/// By which the content of a file is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// The file's length.
+    pub size_bytes: u64,
+    /// What is known beyond the length.
+    pub evidence: Evidence,
+}
+
+/// What is known of a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Nothing: a large file of a deterministic program, whose state must not depend on when files were written.
+    None,
+    /// The BLAKE3 hash of a small file.
+    Hash([u8; 32]),
+    /// The modification time of a large file, in nanoseconds since 1970.
+    ModifiedNs(i64),
+}
+
+/// Why bytes are not a saved state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// They were written by another version of wsnap.
+    #[error(
+        "the saved host state has version {found}, and this version of wsnap reads {STATE_VERSION}: \
+         resume it with the version that saved it"
+    )]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// They end too early.
+    #[error("the saved host state is damaged: it ends inside a field that begins at byte {offset}")]
+    Truncated {
+        /// Where the field begins that is not there.
+        offset: usize,
+    },
+    /// A field has a value that it cannot have.
+    #[error("the saved host state is damaged: {what} before byte {offset}")]
+    Invalid {
+        /// Where the field ends.
+        offset: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+const HAS_SEED: u8 = 1 << 0;
+const HAS_PENDING: u8 = 1 << 1;
+
+const KIND_STREAM: u8 = 0;
+const KIND_PREOPEN: u8 = 3;
+const KIND_DIRECTORY: u8 = 4;
+const KIND_FILE: u8 = 5;
+
+const MODE_READ: u8 = 1 << 0;
+const MODE_WRITE: u8 = 1 << 1;
+const MODE_APPEND: u8 = 1 << 2;
+const MODE_NONBLOCK: u8 = 1 << 3;
+
+const EVIDENCE_NONE: u8 = 0;
+const EVIDENCE_HASH: u8 = 1;
+const EVIDENCE_MODIFIED: u8 = 2;
+
+impl SavedState {
+    /// The one sequence of bytes that stands for this state.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.u32(STATE_VERSION);
+        let seed = self.random.map_or(0, |_| HAS_SEED);
+        to.u8(seed | self.pending.map_or(0, |_| HAS_PENDING));
+        to.list(&self.args, |to, arg| to.bytes(arg));
+        to.list(&self.env, |to, variable| to.bytes(variable));
+        to.list(&self.preopens, |to, path| to.bytes(path.as_bytes()));
+        to.u64(self.monotonic_ns);
+        if let Some(random) = &self.random {
+            to.raw(&random.seed);
+            to.u64(random.position);
+        }
+        if let Some(pending) = &self.pending {
+            to.u32(pending.subscriptions);
+            to.u32(pending.events);
+            to.u32(pending.subscriptions_length);
+            to.raw(&pending.subscriptions_hash);
+            to.u64(pending.started_ns);
+        }
+        to.list(&self.descriptors, |to, (fd, descriptor)| {
+            to.u32(*fd);
+            descriptor.encode(to);
+        });
+        to.finish()
+    }
+
+    /// Reads what [`encode`](SavedState::encode) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] for any other bytes. Memory is used in proportion to the bytes that are there, whatever they say.
+    pub fn decode(bytes: &[u8]) -> Result<SavedState, DecodeError> {
+        let mut from = Reader::new(bytes);
+        let found = from.u32()?;
+        if found != STATE_VERSION {
+            return Err(DecodeError::Version { found });
+        }
+        let has = from.u8()?;
+        if has & !(HAS_SEED | HAS_PENDING) != 0 {
+            return Err(from.invalid("unknown flags"));
+        }
+        let args = from.list(string)?;
+        let env = from.list(string)?;
+        let preopens = from.list(|from| from.utf8())?;
+        let monotonic_ns = from.u64()?;
+        let random = (has & HAS_SEED != 0).then(|| saved_random(&mut from));
+        let random = random.transpose()?;
+        let pending = (has & HAS_PENDING != 0).then(|| pending_wait(&mut from));
+        let pending = pending.transpose()?;
+        let mut descriptors = BTreeMap::new();
+        for _ in 0..from.count()? {
+            let fd = from.u32()?;
+            let last = descriptors.last_key_value().map(|(&last, _)| last);
+            if fd >= DESCRIPTORS_MAX || last.is_some_and(|last| fd <= last) {
+                return Err(from.invalid("a descriptor's number is out of order or too large"));
+            }
+            let descriptor = SavedDescriptor::decode(&mut from, preopens.len())?;
+            descriptors.insert(fd, descriptor);
+        }
+        from.finish()?;
+        Ok(SavedState {
+            args,
+            env,
+            preopens,
+            monotonic_ns,
+            random,
+            pending,
+            descriptors,
+        })
+    }
+
+    /// The guest's path of what is at `path` below the granted directory number `preopen`.
+    pub fn guest_path(&self, preopen: u32, path: &str) -> String {
+        let index = usize::try_from(preopen).ok();
+        let root = index.and_then(|index| self.preopens.get(index));
+        crate::wasi::join_guest_path(root.map_or("", String::as_str), path)
+    }
+}
+
+/// An argument or variable, which the guest receives with a NUL at its end.
+fn string(from: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
+    let bytes = from.bytes()?;
+    if bytes.contains(&0) {
+        return Err(from.invalid("a NUL inside an argument or variable"));
+    }
+    Ok(bytes.to_vec())
+}
+
+fn saved_random(from: &mut Reader<'_>) -> Result<SavedRandom, DecodeError> {
+    Ok(SavedRandom {
+        seed: from.raw()?,
+        position: from.u64()?,
+    })
+}
+
+fn pending_wait(from: &mut Reader<'_>) -> Result<PendingWait, DecodeError> {
+    Ok(PendingWait {
+        subscriptions: from.u32()?,
+        events: from.u32()?,
+        subscriptions_length: from.u32()?,
+        subscriptions_hash: from.raw()?,
+        started_ns: from.u64()?,
+    })
+}
+
+impl SavedDescriptor {
+    fn encode(&self, to: &mut Writer) {
+        match self {
+            SavedDescriptor::Stream(standard) => to.u8(KIND_STREAM + *standard as u8),
+            SavedDescriptor::Preopen(preopen) => {
+                to.u8(KIND_PREOPEN);
+                to.u32(*preopen);
+            }
+            SavedDescriptor::Directory(directory) => {
+                to.u8(KIND_DIRECTORY);
+                to.u32(directory.preopen);
+                to.bytes(directory.path.as_bytes());
+                to.u8(mode(directory.access, FdFlags::empty()));
+            }
+            SavedDescriptor::File(file) => {
+                to.u8(KIND_FILE);
+                to.u32(file.preopen);
+                to.bytes(file.path.as_bytes());
+                to.u8(mode(file.access, file.flags));
+                to.u64(file.offset);
+                file.kind.encode(to);
+            }
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>, preopens: usize) -> Result<SavedDescriptor, DecodeError> {
+        let kind = from.u8()?;
+        if let Some(standard) = Standard::ALL.get(usize::from(kind)) {
+            return Ok(SavedDescriptor::Stream(*standard));
+        }
+        let preopen = from.u32()?;
+        if usize::try_from(preopen).is_ok_and(|index| index >= preopens) {
+            return Err(from.invalid("a granted directory that does not exist"));
+        }
+        match kind {
+            KIND_PREOPEN => Ok(SavedDescriptor::Preopen(preopen)),
+            KIND_DIRECTORY => {
+                let path = from.utf8()?;
+                let (access, flags) = access_and_flags(from)?;
+                if !flags.is_empty() {
+                    return Err(from.invalid("a directory with a file's flags"));
+                }
+                Ok(SavedDescriptor::Directory(SavedDirectory {
+                    preopen,
+                    path,
+                    access,
+                }))
+            }
+            KIND_FILE => {
+                let path = from.utf8()?;
+                let (access, flags) = access_and_flags(from)?;
+                Ok(SavedDescriptor::File(SavedFile {
+                    preopen,
+                    path,
+                    access,
+                    flags,
+                    offset: from.u64()?,
+                    kind: SavedFileKind::decode(from)?,
+                }))
+            }
+            _ => Err(from.invalid("an unknown kind of descriptor")),
+        }
+    }
+}
+
+impl SavedFileKind {
+    fn encode(&self, to: &mut Writer) {
+        let fingerprint = match self {
+            SavedFileKind::Special(file_type) => return to.u8(*file_type as u8),
+            SavedFileKind::Regular(fingerprint) => fingerprint,
+        };
+        to.u8(FileType::RegularFile as u8);
+        to.u64(fingerprint.size_bytes);
+        match &fingerprint.evidence {
+            Evidence::None => to.u8(EVIDENCE_NONE),
+            Evidence::Hash(hash) => {
+                to.u8(EVIDENCE_HASH);
+                to.raw(hash);
+            }
+            Evidence::ModifiedNs(modified_ns) => {
+                to.u8(EVIDENCE_MODIFIED);
+                to.raw(&modified_ns.to_le_bytes());
+            }
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<SavedFileKind, DecodeError> {
+        match FileType::from_raw(from.u8()?) {
+            None => Err(from.invalid("an unknown file type")),
+            Some(FileType::RegularFile) => {
+                let size_bytes = from.u64()?;
+                let evidence = match from.u8()? {
+                    EVIDENCE_NONE => Evidence::None,
+                    EVIDENCE_HASH => Evidence::Hash(from.raw()?),
+                    EVIDENCE_MODIFIED => Evidence::ModifiedNs(i64::from_le_bytes(from.raw()?)),
+                    _ => return Err(from.invalid("an unknown kind of evidence")),
+                };
+                Ok(SavedFileKind::Regular(Fingerprint {
+                    size_bytes,
+                    evidence,
+                }))
+            }
+            Some(file_type) => Ok(SavedFileKind::Special(file_type)),
+        }
+    }
+}
+
+fn mode(access: Access, flags: FdFlags) -> u8 {
+    let bits = [
+        (access.read, MODE_READ),
+        (access.write, MODE_WRITE),
+        (flags.contains(FdFlags::APPEND), MODE_APPEND),
+        (flags.contains(FdFlags::NONBLOCK), MODE_NONBLOCK),
+    ];
+    let set = bits.iter().filter(|(is_set, _)| *is_set);
+    set.fold(0, |mode, (_, bit)| mode | bit)
+}
+
+fn access_and_flags(from: &mut Reader<'_>) -> Result<(Access, FdFlags), DecodeError> {
+    let mode = from.u8()?;
+    let known = MODE_READ | MODE_WRITE | MODE_APPEND | MODE_NONBLOCK;
+    if mode & !known != 0 || mode & (MODE_READ | MODE_WRITE) == 0 {
+        return Err(from.invalid("an impossible access mode"));
+    }
+    let access = Access {
+        read: mode & MODE_READ != 0,
+        write: mode & MODE_WRITE != 0,
+    };
+    let mut flags = FdFlags::empty();
+    flags.set(FdFlags::APPEND, mode & MODE_APPEND != 0);
+    flags.set(FdFlags::NONBLOCK, mode & MODE_NONBLOCK != 0);
+    Ok((access, flags))
+}

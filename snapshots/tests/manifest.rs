@@ -5,8 +5,8 @@ mod common;
 use common::any_manifest;
 use fastrand::Rng;
 use wsnap_snapshots::{
-    DecodeError, Elements, Exception, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryState,
-    ModuleHash, Phase, TableState, Value,
+    DecodeError, Elements, Exception, Frame, FrameState, GlobalState, ImageId, Invocation,
+    Manifest, MemoryState, ModuleHash, Phase, TableState, Value,
 };
 
 /// Where the fields of [`small`] start.
@@ -75,7 +75,9 @@ fn every_truncation_is_refused() {
         let bytes = any_manifest(&mut rng).encode();
         for len in 0..bytes.len() {
             match refusal(&bytes[..len]) {
-                DecodeError::Truncated { offset, .. } | DecodeError::Count { offset, .. } => assert!(offset <= len),
+                DecodeError::Truncated { offset, .. } | DecodeError::Count { offset, .. } => {
+                    assert!(offset <= len)
+                }
                 DecodeError::NotThisFormat { format: "image" } => assert!(len < 8),
                 other => panic!("truncated to {len} bytes: {other}"),
             }
@@ -90,7 +92,9 @@ fn random_bytes_behind_a_header_never_panic() {
     for _ in 0..20_000 {
         let mut bytes = header.to_vec();
         // Small numbers, which get further than random ones.
-        bytes.extend((0..rng.usize(0..200)).map(|_| if rng.u8(..) < 200 { 0 } else { rng.u8(0..12) }));
+        bytes.extend(
+            (0..rng.usize(0..200)).map(|_| if rng.u8(..) < 200 { 0 } else { rng.u8(0..12) }),
+        );
         if let Ok(manifest) = Manifest::decode(&bytes) {
             assert_eq!(manifest.encode(), bytes);
         }
@@ -111,50 +115,132 @@ fn fields_stand_where_format_md_says() {
 
 #[test]
 fn foreign_bytes_and_other_versions_are_told_apart() {
-    assert_eq!(refusal(b"\0asm\x01\0\0\0"), DecodeError::NotThisFormat { format: "image" });
+    assert_eq!(
+        refusal(b"\0asm\x01\0\0\0"),
+        DecodeError::NotThisFormat { format: "image" }
+    );
     let error = refusal(&patched(8, &[2]));
-    assert_eq!(error, DecodeError::Version { format: "image", found: 2, supported: 1 });
-    assert_eq!(error.to_string(), "this image has format version 2, but this build of wsnap reads version 1");
+    assert_eq!(
+        error,
+        DecodeError::Version {
+            format: "image",
+            found: 2,
+            supported: 1
+        }
+    );
+    assert_eq!(
+        error.to_string(),
+        "this image has format version 2, but this build of wsnap reads version 1"
+    );
 }
 
 #[test]
 fn unknown_alternatives_are_refused() {
     for (at, what) in [(DETERMINISTIC, "determinism"), (PHASE, "phase")] {
-        assert_eq!(refusal(&patched(at, &[2])), DecodeError::Discriminant { what, offset: at, found: 2 });
+        assert_eq!(
+            refusal(&patched(at, &[2])),
+            DecodeError::Discriminant {
+                what,
+                offset: at,
+                found: 2
+            }
+        );
     }
-    let mut bytes = with(|manifest| manifest.invocation.arguments.push(Value::ExternRefNull)).encode();
+    let mut bytes =
+        with(|manifest| manifest.invocation.arguments.push(Value::ExternRefNull)).encode();
     bytes[ARGUMENTS + 8] = 10;
-    assert_eq!(refusal(&bytes), DecodeError::Discriminant { what: "value kind", offset: ARGUMENTS + 8, found: 10 });
+    assert_eq!(
+        refusal(&bytes),
+        DecodeError::Discriminant {
+            what: "value kind",
+            offset: ARGUMENTS + 8,
+            found: 10
+        }
+    );
 }
 
 #[test]
 fn a_name_that_is_not_utf_8_is_refused() {
     let error = refusal(&patched(EXPORT + 8, &[0xff]));
-    assert_eq!(error, DecodeError::NotText { what: "export name", offset: EXPORT + 8 });
+    assert_eq!(
+        error,
+        DecodeError::NotText {
+            what: "export name",
+            offset: EXPORT + 8
+        }
+    );
 }
 
 #[test]
 fn a_count_beyond_the_input_is_refused_before_anything_is_allocated() {
     for count in [9, u64::MAX / 41, u64::MAX] {
         let error = refusal(&patched(MEMORIES, &count.to_le_bytes()));
-        assert_eq!(error, DecodeError::Count { what: "memories", offset: MEMORIES, found: count, most: 1 });
+        assert_eq!(
+            error,
+            DecodeError::Count {
+                what: "memories",
+                offset: MEMORIES,
+                found: count,
+                most: 1
+            }
+        );
     }
     let error = refusal(&patched(EXPORT, &u64::MAX.to_le_bytes()));
-    assert_eq!(error, DecodeError::Count { what: "export name", offset: EXPORT, found: u64::MAX, most: 78 });
+    assert_eq!(
+        error,
+        DecodeError::Count {
+            what: "export name",
+            offset: EXPORT,
+            found: u64::MAX,
+            most: 78
+        }
+    );
 }
 
 #[test]
 fn lists_out_of_order_are_refused() {
-    let global = |index| GlobalState { index, value: Value::I32(0) };
-    let table = |index| TableState { index, elements: Elements::default() };
-    let frame = |locals| Frame { function: 0, offset: 9, state: FrameState::Next, locals, operands: Vec::new() };
+    let global = |index| GlobalState {
+        index,
+        value: Value::I32(0),
+    };
+    let table = |index| TableState {
+        index,
+        elements: Elements::default(),
+    };
+    let frame = |locals| Frame {
+        function: 0,
+        offset: 9,
+        state: FrameState::Next,
+        locals,
+        operands: Vec::new(),
+    };
     let cases = [
-        ("globals", with(|manifest| manifest.globals = vec![global(2), global(1)])),
-        ("globals", with(|manifest| manifest.globals = vec![global(1), global(1)])),
-        ("tables", with(|manifest| manifest.tables = vec![table(1), table(0)])),
-        ("dropped data segments", with(|manifest| manifest.dropped_data = vec![5, 5])),
-        ("dropped element segments", with(|manifest| manifest.dropped_elements = vec![5, 4])),
-        ("locals", with(|manifest| manifest.frames = vec![frame(vec![(1, Value::I32(0)), (0, Value::I32(0))])])),
+        (
+            "globals",
+            with(|manifest| manifest.globals = vec![global(2), global(1)]),
+        ),
+        (
+            "globals",
+            with(|manifest| manifest.globals = vec![global(1), global(1)]),
+        ),
+        (
+            "tables",
+            with(|manifest| manifest.tables = vec![table(1), table(0)]),
+        ),
+        (
+            "dropped data segments",
+            with(|manifest| manifest.dropped_data = vec![5, 5]),
+        ),
+        (
+            "dropped element segments",
+            with(|manifest| manifest.dropped_elements = vec![5, 4]),
+        ),
+        (
+            "locals",
+            with(|manifest| {
+                manifest.frames = vec![frame(vec![(1, Value::I32(0)), (0, Value::I32(0))])]
+            }),
+        ),
     ];
     for (list, manifest) in cases {
         match refusal(&manifest.encode()) {
@@ -166,11 +252,19 @@ fn lists_out_of_order_are_refused() {
 
 #[test]
 fn host_sections_out_of_order_are_refused() {
-    let mut bytes = with(|manifest| manifest.host = [("a".into(), vec![]), ("b".into(), vec![])].into()).encode();
+    let mut bytes =
+        with(|manifest| manifest.host = [("a".into(), vec![]), ("b".into(), vec![])].into())
+            .encode();
     let last = bytes.len() - 9;
     assert_eq!(bytes[last], b'b');
     bytes[last] = b'a';
-    assert_eq!(refusal(&bytes), DecodeError::Unordered { what: "host sections", offset: last - 8 });
+    assert_eq!(
+        refusal(&bytes),
+        DecodeError::Unordered {
+            what: "host sections",
+            offset: last - 8
+        }
+    );
 }
 
 #[test]
@@ -193,7 +287,15 @@ fn runs_of_table_elements_that_could_be_fewer_are_refused() {
     let mut long = bytes;
     long[first..first + 8].copy_from_slice(&u64::MAX.to_le_bytes());
     let limit = 10_000_000;
-    assert_eq!(refusal(&long), DecodeError::Limit { what: "table size", offset: first, found: u64::MAX, limit });
+    assert_eq!(
+        refusal(&long),
+        DecodeError::Limit {
+            what: "table size",
+            offset: first,
+            found: u64::MAX,
+            limit
+        }
+    );
 }
 
 #[test]
@@ -204,52 +306,109 @@ fn a_table_may_have_ten_million_elements_but_no_more() {
         elements.push_run(length - 1, Value::FuncRef(None));
         with(|manifest| manifest.tables.push(TableState { index: 0, elements })).encode()
     };
-    assert_eq!(Manifest::decode(&table(10_000_000)).unwrap().tables[0].elements.len(), 10_000_000);
+    assert_eq!(
+        Manifest::decode(&table(10_000_000)).unwrap().tables[0]
+            .elements
+            .len(),
+        10_000_000
+    );
     match refusal(&table(10_000_001)) {
-        DecodeError::Limit { what: "table size", found, limit, .. } => assert_eq!((found, limit), (10_000_001, 10_000_000)),
+        DecodeError::Limit {
+            what: "table size",
+            found,
+            limit,
+            ..
+        } => assert_eq!((found, limit), (10_000_001, 10_000_000)),
         other => panic!("{other}"),
     }
 }
 
 #[test]
 fn memories_may_have_48_bits_of_bytes_but_no_more() {
-    let memory = |pages, page_size_log2| with(|manifest| manifest.memories.push(MemoryState::draft(pages, page_size_log2)));
+    let memory = |pages, page_size_log2| {
+        with(|manifest| {
+            manifest
+                .memories
+                .push(MemoryState::draft(pages, page_size_log2))
+        })
+    };
     for (pages, page_size_log2) in [(1 << 32, 16), (1 << 48, 0)] {
         let largest = memory(pages, page_size_log2);
         assert_eq!(Manifest::decode(&largest.encode()), Ok(largest));
         let offset = MEMORIES + 8;
         for found in [pages + 1, u64::MAX] {
             let error = refusal(&memory(found, page_size_log2).encode());
-            assert_eq!(error, DecodeError::Limit { what: "memory size", offset, found, limit: pages });
+            assert_eq!(
+                error,
+                DecodeError::Limit {
+                    what: "memory size",
+                    offset,
+                    found,
+                    limit: pages
+                }
+            );
         }
     }
     let error = refusal(&memory(1, 12).encode());
-    assert_eq!(error, DecodeError::Discriminant { what: "memory page size", offset: MEMORIES + 16, found: 12 });
+    assert_eq!(
+        error,
+        DecodeError::Discriminant {
+            what: "memory page size",
+            offset: MEMORIES + 16,
+            found: 12
+        }
+    );
 }
 
 #[test]
 fn a_reference_to_an_exception_that_is_not_there_is_refused() {
     let error = refusal_of(|manifest| {
-        manifest.exceptions.push(Exception { tag: 0, fields: Vec::new() });
+        manifest.exceptions.push(Exception {
+            tag: 0,
+            fields: Vec::new(),
+        });
         manifest.invocation.arguments = vec![Value::ExnRef(Some(0)), Value::ExnRef(Some(1))];
     });
-    assert_eq!(error, DecodeError::DanglingException { offset: ARGUMENTS + 8 + 5, index: 1, count: 1 });
+    assert_eq!(
+        error,
+        DecodeError::DanglingException {
+            offset: ARGUMENTS + 8 + 5,
+            index: 1,
+            count: 1
+        }
+    );
 }
 
 #[test]
 fn a_host_call_with_a_code_offset_is_refused() {
     let error = refusal_of(|manifest| {
         let state = FrameState::HostCall;
-        manifest.frames.push(Frame { function: 0, offset: 1, state, locals: Vec::new(), operands: Vec::new() });
+        manifest.frames.push(Frame {
+            function: 0,
+            offset: 1,
+            state,
+            locals: Vec::new(),
+            operands: Vec::new(),
+        });
     });
-    assert_eq!(error, DecodeError::HostCallOffset { offset: MEMORIES + 7 * 8 });
+    assert_eq!(
+        error,
+        DecodeError::HostCallOffset {
+            offset: MEMORIES + 7 * 8
+        }
+    );
 }
 
 #[test]
 fn bytes_behind_the_end_are_refused() {
     let mut bytes = small().encode();
     bytes.push(0);
-    assert_eq!(refusal(&bytes), DecodeError::TrailingBytes { offset: bytes.len() - 1 });
+    assert_eq!(
+        refusal(&bytes),
+        DecodeError::TrailingBytes {
+            offset: bytes.len() - 1
+        }
+    );
 }
 
 #[test]
@@ -259,8 +418,14 @@ fn elements_are_runs_however_they_are_made() {
     pushed.push_run(0, Value::FuncRef(Some(9)));
     pushed.push_run(1, Value::FuncRef(None));
     pushed.push_run(1, Value::FuncRef(Some(9)));
-    let collected: Elements =
-        [Value::FuncRef(None), Value::FuncRef(None), Value::FuncRef(None), Value::FuncRef(Some(9))].into_iter().collect();
+    let collected: Elements = [
+        Value::FuncRef(None),
+        Value::FuncRef(None),
+        Value::FuncRef(None),
+        Value::FuncRef(Some(9)),
+    ]
+    .into_iter()
+    .collect();
     assert_eq!(pushed, collected);
     assert_eq!(pushed.len(), 4);
     assert_eq!(pushed.iter().collect::<Elements>(), pushed);
@@ -272,7 +437,10 @@ fn the_golden_manifest_of_version_1_is_read_for_ever() {
     let manifest = Manifest::decode(golden).unwrap();
     assert_eq!(manifest, golden_manifest());
     assert_eq!(manifest.encode(), golden);
-    assert_eq!(manifest.id().to_string(), "cb40420b7299b2f4fe41d8f07f5ae919f8400518b11d47bbb3c7d5441ea5b7c4");
+    assert_eq!(
+        manifest.id().to_string(),
+        "cb40420b7299b2f4fe41d8f07f5ae919f8400518b11d47bbb3c7d5441ea5b7c4"
+    );
 }
 
 /// Every kind of field and value.
@@ -301,13 +469,25 @@ fn golden_manifest() -> Manifest {
         },
         memories: vec![MemoryState::draft(2, 16), MemoryState::draft(70_001, 0)],
         globals: vec![
-            GlobalState { index: 0, value: Value::I32(1 << 20) },
-            GlobalState { index: 9, value: Value::I64(-1) },
+            GlobalState {
+                index: 0,
+                value: Value::I32(1 << 20),
+            },
+            GlobalState {
+                index: 9,
+                value: Value::I64(-1),
+            },
         ],
-        tables: vec![TableState { index: 1, elements: table }],
+        tables: vec![TableState {
+            index: 1,
+            elements: table,
+        }],
         dropped_data: vec![0, 2],
         dropped_elements: vec![1],
-        exceptions: vec![Exception { tag: 4, fields: vec![Value::I32(7), Value::ExnRef(None)] }],
+        exceptions: vec![Exception {
+            tag: 4,
+            fields: vec![Value::I32(7), Value::ExnRef(None)],
+        }],
         frames: vec![
             Frame {
                 function: 5,
@@ -316,7 +496,13 @@ fn golden_manifest() -> Manifest {
                 locals: vec![(0, Value::I32(1)), (7, Value::F32(0x3f80_0000))],
                 operands: vec![Value::I64(2)],
             },
-            Frame { function: 6, offset: 99, state: FrameState::Next, locals: vec![], operands: vec![] },
+            Frame {
+                function: 6,
+                offset: 99,
+                state: FrameState::Next,
+                locals: vec![],
+                operands: vec![],
+            },
             Frame {
                 function: 0,
                 offset: 0,
@@ -325,6 +511,10 @@ fn golden_manifest() -> Manifest {
                 operands: vec![Value::I32(1), Value::I32(2)],
             },
         ],
-        host: [("clock".into(), vec![1, 2, 3]), ("wasi_snapshot_preview1".into(), vec![])].into(),
+        host: [
+            ("clock".into(), vec![1, 2, 3]),
+            ("wasi_snapshot_preview1".into(), vec![]),
+        ]
+        .into(),
     }
 }

@@ -29,13 +29,15 @@ fn naive_root(memory: &[u8]) -> MemoryHash {
     for _ in 0..4 {
         level = level
             .chunks(256)
-            .map(|children| match children.iter().rposition(|child| *child != [0; 32]) {
-                None => [0; 32],
-                Some(last) => {
-                    let bytes: Vec<u8> = children[..=last].concat();
-                    *blake3::keyed_hash(&key("wsnap memory tree: node"), &bytes).as_bytes()
-                }
-            })
+            .map(
+                |children| match children.iter().rposition(|child| *child != [0; 32]) {
+                    None => [0; 32],
+                    Some(last) => {
+                        let bytes: Vec<u8> = children[..=last].concat();
+                        *blake3::keyed_hash(&key("wsnap memory tree: node"), &bytes).as_bytes()
+                    }
+                },
+            )
             .collect();
     }
     let top = level.first().copied().unwrap_or_default();
@@ -48,11 +50,28 @@ fn naive_root(memory: &[u8]) -> MemoryHash {
 fn the_tree_is_that_of_a_naive_implementation() {
     let mut rng = Rng::with_seed(1);
     // Around the sizes of a page, a leaf, and a node of the first level with one more leaf.
-    let lens = [0, 1, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, 256 << 16, (256 << 16) + 1, 600 << 16];
+    let lens = [
+        0,
+        1,
+        4095,
+        4096,
+        4097,
+        65535,
+        65536,
+        65537,
+        1 << 20,
+        256 << 16,
+        (256 << 16) + 1,
+        600 << 16,
+    ];
     for len in lens {
         for dirty in [0, 1, 3, 100] {
             let memory = any_content(&mut rng, len, if len == 0 { 0 } else { dirty });
-            assert_eq!(MemoryTree::of(&memory).root(), naive_root(&memory), "{dirty} bytes in {len}");
+            assert_eq!(
+                MemoryTree::of(&memory).root(),
+                naive_root(&memory),
+                "{dirty} bytes in {len}"
+            );
         }
     }
 }
@@ -71,7 +90,10 @@ fn updates_lead_to_the_same_root_as_building_anew() {
             if rng.bool() {
                 memory[leaf * LEAF_SIZE..len.min((leaf + 1) * LEAF_SIZE)].fill(0);
             }
-            tree.update(leaf as u32, &memory[leaf * LEAF_SIZE..len.min((leaf + 1) * LEAF_SIZE)]);
+            tree.update(
+                leaf as u32,
+                &memory[leaf * LEAF_SIZE..len.min((leaf + 1) * LEAF_SIZE)],
+            );
         }
         assert_eq!(tree.root(), MemoryTree::of(&memory).root());
     }
@@ -102,7 +124,10 @@ fn leaves_can_be_checked_alone() {
         other[0] ^= 1;
         assert_ne!(tree.leaf(index as u32), LeafHash::of(&other));
     }
-    assert_eq!(MemoryTree::from_leaves(memory.len() as u64, tree.leaves()).root(), MemoryTree::of(&memory).root());
+    assert_eq!(
+        MemoryTree::from_leaves(memory.len() as u64, tree.leaves()).root(),
+        MemoryTree::of(&memory).root()
+    );
 }
 
 #[test]
@@ -113,7 +138,10 @@ fn zeros_cost_nothing_up_to_the_largest_memory() {
     leaf[1] = 1;
     tree.update(u32::MAX, &leaf);
     assert_ne!(tree.root(), empty);
-    assert_eq!(tree.leaves().collect::<Vec<_>>(), [(u32::MAX, LeafHash::of(&leaf))]);
+    assert_eq!(
+        tree.leaves().collect::<Vec<_>>(),
+        [(u32::MAX, LeafHash::of(&leaf))]
+    );
     leaf[1] = 0;
     tree.update(u32::MAX, &leaf);
     assert_eq!(tree.root(), empty);
@@ -122,8 +150,10 @@ fn zeros_cost_nothing_up_to_the_largest_memory() {
 
 #[test]
 fn memories_of_zeros_differ_by_their_length_alone() {
-    let roots: std::collections::BTreeSet<_> =
-        [0, 1, 65536, 1 << 32, 1 << 48].into_iter().map(|len| MemoryTree::new(len).root()).collect();
+    let roots: std::collections::BTreeSet<_> = [0, 1, 65536, 1 << 32, 1 << 48]
+        .into_iter()
+        .map(|len| MemoryTree::new(len).root())
+        .collect();
     assert_eq!(roots.len(), 5);
     assert_eq!(MemoryTree::new(65536).root(), naive_root(&[0; 65536]));
 }
@@ -134,11 +164,26 @@ fn names_of_memories_never_change() {
     let mut far = vec![0; 257 << 16];
     far[(256 << 16) + 5] = 9;
     let golden = [
-        (&[][..], "15f7c854e256966d4fdfb4f89d38edb8071a6681718e0f2520068bf8058b4f66"),
-        (&[0; 65536], "64b7f0b30724e95ac025703ab1484cf94cadcdd2daa3a2127ea5af71f37118af"),
-        (b"wsnap", "6e5e6403e3c60994d256a7dd985182ec26b912be0a4882c143e40f7097cc0242"),
-        (&counting, "34040dbf47266a7116343c13e9e25b56d4e5db279c92ee41f3aba0a31165df98"),
-        (&far, "129071b589a1b9d94491b128de18985d132c9403737f19bcb06ccbc3513ba09a"),
+        (
+            &[][..],
+            "15f7c854e256966d4fdfb4f89d38edb8071a6681718e0f2520068bf8058b4f66",
+        ),
+        (
+            &[0; 65536],
+            "64b7f0b30724e95ac025703ab1484cf94cadcdd2daa3a2127ea5af71f37118af",
+        ),
+        (
+            b"wsnap",
+            "6e5e6403e3c60994d256a7dd985182ec26b912be0a4882c143e40f7097cc0242",
+        ),
+        (
+            &counting,
+            "34040dbf47266a7116343c13e9e25b56d4e5db279c92ee41f3aba0a31165df98",
+        ),
+        (
+            &far,
+            "129071b589a1b9d94491b128de18985d132c9403737f19bcb06ccbc3513ba09a",
+        ),
     ];
     for (memory, root) in golden {
         assert_eq!(MemoryTree::of(memory).root().to_string(), root);

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use wsnap_snapshots::{
-    Elements, Exception, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryHash, MemoryState,
-    ModuleHash, Phase, Store, StoredImage, TableState, Value,
+    Elements, Exception, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryHash,
+    MemoryState, ModuleHash, Phase, Store, StoredImage, TableState, Value,
 };
 
 pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -25,19 +25,37 @@ pub fn any_manifest(rng: &mut Rng) -> Manifest {
         module: ModuleHash(rng.u128(..).to_le_bytes().repeat(2).try_into().unwrap()),
         deterministic: rng.bool(),
         invocation: Invocation {
-            phase: if rng.bool() { Phase::Start } else { Phase::Export },
+            phase: if rng.bool() {
+                Phase::Start
+            } else {
+                Phase::Export
+            },
             export: any_text(rng),
             arguments: any_values(rng, exceptions),
         },
         memories: (0..rng.usize(0..3)).map(|_| any_memory(rng)).collect(),
-        globals: any_indices(rng).into_iter().map(|index| GlobalState { index, value: any_value(rng, exceptions) }).collect(),
-        tables: any_indices(rng).into_iter().map(|index| any_table(rng, index, exceptions)).collect(),
+        globals: any_indices(rng)
+            .into_iter()
+            .map(|index| GlobalState {
+                index,
+                value: any_value(rng, exceptions),
+            })
+            .collect(),
+        tables: any_indices(rng)
+            .into_iter()
+            .map(|index| any_table(rng, index, exceptions))
+            .collect(),
         dropped_data: any_indices(rng),
         dropped_elements: any_indices(rng),
         exceptions: (0..exceptions)
-            .map(|_| Exception { tag: rng.u32(..), fields: any_values(rng, exceptions) })
+            .map(|_| Exception {
+                tag: rng.u32(..),
+                fields: any_values(rng, exceptions),
+            })
             .collect(),
-        frames: (0..rng.usize(0..4)).map(|_| any_frame(rng, exceptions)).collect(),
+        frames: (0..rng.usize(0..4))
+            .map(|_| any_frame(rng, exceptions))
+            .collect(),
         host,
     }
 }
@@ -78,15 +96,24 @@ fn any_frame(rng: &mut Rng, exceptions: u32) -> Frame {
     let state = [FrameState::Calling, FrameState::Next, FrameState::HostCall][rng.usize(0..3)];
     Frame {
         function: rng.u32(..),
-        offset: if state == FrameState::HostCall { 0 } else { rng.u32(..) },
+        offset: if state == FrameState::HostCall {
+            0
+        } else {
+            rng.u32(..)
+        },
         state,
-        locals: any_indices(rng).into_iter().map(|index| (index, any_value(rng, exceptions))).collect(),
+        locals: any_indices(rng)
+            .into_iter()
+            .map(|index| (index, any_value(rng, exceptions)))
+            .collect(),
         operands: any_values(rng, exceptions),
     }
 }
 
 fn any_values(rng: &mut Rng, exceptions: u32) -> Vec<Value> {
-    (0..rng.usize(0..5)).map(|_| any_value(rng, exceptions)).collect()
+    (0..rng.usize(0..5))
+        .map(|_| any_value(rng, exceptions))
+        .collect()
 }
 
 fn any_value(rng: &mut Rng, exceptions: u32) -> Value {
@@ -128,7 +155,10 @@ pub fn publish(store: &Store, memories: &[&[u8]]) -> Result<ImageId, wsnap_snaps
 
 pub fn manifest_with(module: ModuleHash, memories: &[&[u8]]) -> Manifest {
     let mut manifest = Manifest::new(module, Invocation::export("_start"));
-    manifest.memories = memories.iter().map(|memory| MemoryState::draft(memory.len() as u64, 0)).collect();
+    manifest.memories = memories
+        .iter()
+        .map(|memory| MemoryState::draft(memory.len() as u64, 0))
+        .collect();
     manifest.frames.push(Frame {
         function: 3,
         offset: 77,
@@ -145,9 +175,13 @@ pub fn content(image: &StoredImage, memory: usize) -> Vec<u8> {
     let mut bytes = vec![0; (memory.byte_len() as usize).next_multiple_of(4096)];
     for extent in memory.extents() {
         let mut file = Vec::new();
-        File::open(memory.layers()[extent.layer as usize].path()).unwrap().read_to_end(&mut file).unwrap();
+        File::open(memory.layers()[extent.layer as usize].path())
+            .unwrap()
+            .read_to_end(&mut file)
+            .unwrap();
         let (start, end) = (extent.memory_offset as usize, extent.memory_end() as usize);
-        bytes[start..end].copy_from_slice(&file[extent.layer_offset as usize..extent.layer_end() as usize]);
+        bytes[start..end]
+            .copy_from_slice(&file[extent.layer_offset as usize..extent.layer_end() as usize]);
     }
     bytes.truncate(memory.byte_len() as usize);
     bytes
@@ -161,7 +195,10 @@ pub fn only_file(store: &Store, folder: &str) -> PathBuf {
 }
 
 pub fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     files
 }

@@ -9,7 +9,7 @@
 //! leaves   2^16 bytes each, the last one padded with zeros
 //! ```
 //!
-//! A leaf of 64 KiB is one WebAssembly page: small enough that a changed byte costs some 20 µs of hashing, large
+//! A leaf of 64 KiB is one WebAssembly page: small enough that a changed byte costs about 10 µs of hashing, large
 //! enough that the hashes of a gigabyte take half a megabyte. 256 children make a node of 8 KiB, which BLAKE3 hashes
 //! in one pass of its eight parallel lanes, so a node of this size costs hardly more than a small one while the path
 //! above a leaf is four nodes, one for each byte of a 32-bit leaf index. The height is fixed, so that growing a

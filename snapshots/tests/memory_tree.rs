@@ -188,4 +188,11 @@ fn names_of_memories_never_change() {
     for (memory, root) in golden {
         assert_eq!(MemoryTree::of(memory).root().to_string(), root);
     }
+    let format = include_str!("../FORMAT.md");
+    for (_, root) in &golden[..4] {
+        assert!(
+            format.contains(root),
+            "FORMAT.md gives {root} as an example"
+        );
+    }
 }

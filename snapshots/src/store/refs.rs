@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::files::{self, Staged};
-use super::{NAMES, Store, TAGS, TEXT_LEN_MAX};
+use super::{IMAGES, NAMES, Store, TAGS, TEXT_LEN_MAX};
 use crate::error::{Damage, StoreError};
 use crate::id::ImageId;
 
@@ -28,17 +28,7 @@ impl Store {
                 }
             }
         }
-        let digits = reference.to_ascii_lowercase();
-        let is_prefix = (PREFIX_LEN_MIN..=ID_LEN).contains(&digits.len()) && is_hex(&digits);
-        let candidates: Vec<ImageId> = match is_prefix {
-            true => self
-                .images()?
-                .into_iter()
-                .map(|entry| entry.id)
-                .filter(|id| id.to_string().starts_with(&digits))
-                .collect(),
-            false => Vec::new(),
-        };
+        let candidates = self.images_that_start_with(reference)?;
         match candidates[..] {
             [] => Err(StoreError::NotFound {
                 reference: reference.to_owned(),
@@ -86,6 +76,25 @@ impl Store {
     /// As [`Store::names`].
     pub fn tags(&self) -> Result<BTreeMap<String, ImageId>, StoreError> {
         self.references(TAGS)
+    }
+
+    fn images_that_start_with(&self, digits: &str) -> Result<Vec<ImageId>, StoreError> {
+        if !(PREFIX_LEN_MIN..=ID_LEN).contains(&digits.len()) || !is_hex(digits) {
+            return Ok(Vec::new());
+        }
+        let digits = digits.to_ascii_lowercase();
+        if let Ok(id) = digits.parse() {
+            let exists = files::size_if_exists(&self.image_path(id))?.is_some();
+            return Ok(Vec::from_iter(exists.then_some(id)));
+        }
+        let mut ids = Vec::new();
+        for (name, _) in files::list(&self.root.join(IMAGES))? {
+            if name.starts_with(&digits) {
+                ids.extend(name.parse::<ImageId>());
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
     }
 
     fn set_reference(&self, folder: &str, name: &str, id: ImageId) -> Result<(), StoreError> {

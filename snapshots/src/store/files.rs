@@ -93,6 +93,13 @@ pub(super) fn create_directories(path: &Path) -> Result<bool, StoreError> {
     if path.is_dir() {
         return Ok(false);
     }
+    // Parents one by one, so that the entry of each is synced.
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        create_directories(parent)?;
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)

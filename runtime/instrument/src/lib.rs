@@ -1,1 +1,63 @@
-//! Placeholder.
+//! Makes a WebAssembly module suspendable, by rewriting it into another one.
+//!
+//! The rewritten module behaves as the original, but its host can ask it at any time to *unwind*: every activation
+//! stores the values that it still needs into a frame and returns, until the host has the whole call stack as data. From
+//! such frames the host can later have *clones* of the functions made, which restore the values and go on where the
+//! activations stood. Everything else (memories, globals, tables) the host reads and writes through exports.
+//!
+//! # What is inserted
+//!
+//! A *safepoint* is a place at which an activation can unwind. There the code tests the *request word* in the
+//! [control memory](control); while it is zero, that is all that happens:
+//!
+//! ```text
+//! i32.const 0  i32.load (request word)
+//! if                                        ;; unlikely
+//!   (i32.const SIZE)  call $safepoint       ;; asks the host; zero: go on
+//!   local.tee $frame  i32.eqz  br_if 0
+//!   …store function, site and live values at $frame…
+//!   …any results…  return
+//! end
+//! ```
+//!
+//! Safepoints stand after each call that may come back unwinding, where the test serves as a poll as well; at the headers
+//! of loops that can go round without such a call; and at the entry of functions that can call each other in tail
+//! position for ever. Calls to imported functions go through wrappers, so that a call of the host that asks for
+//! suspension before it took effect can be made again. Functions that can never suspend are copied.
+//!
+//! What a frame holds follows from the original module alone: the [live locals](PointLayout) by the standard data flow,
+//! and the operand stack. So frames can be read, stored and restored by other versions of this crate.
+//!
+//! # What the host owes the module
+//!
+//! It fills the table of [hooks], lays out the initial memory (the rewritten module's active data segments are empty),
+//! calls the start function, and sets save and restore pointer before it lets frames be saved or restored.
+
+mod analysis;
+mod clones;
+pub mod control;
+mod emit;
+mod error;
+mod facts;
+mod helpers;
+mod indices;
+mod layout;
+mod liveness;
+mod module;
+mod names;
+mod plan;
+mod points;
+mod rewrite;
+mod scan;
+mod types;
+
+pub use clones::{CloneRequest, Clones, clones};
+pub use error::{Error, Result};
+pub use facts::Facts;
+pub use helpers::hooks;
+pub use layout::{PointLayout, Site, layouts, sites};
+pub use module::{DataSegment, Export, Import, Module};
+pub use names::Name;
+pub use points::Point;
+pub use rewrite::{Rewritten, rewrite};
+pub use types::ValueClass;

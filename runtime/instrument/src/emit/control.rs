@@ -1,0 +1,280 @@
+//! Control instructions: what they need of the operand stack, and where their labels are in the code written.
+
+use super::{Emitter, Operand};
+use crate::analysis::{Construct, block_signature};
+use crate::error::Result;
+use crate::points::Point;
+use crate::types;
+use wasm_encoder as enc;
+use wasmparser::{BlockType, Catch, FrameKind, ModuleArity, Operator, ValType};
+
+/// An open control instruction of live code.
+pub(super) struct Control {
+    /// Height of the symbolic stack below its parameters.
+    base: usize,
+    /// The operands that are its parameters, as they are at its start.
+    params: Vec<Operand>,
+    results: usize,
+    /// Which of the control instructions open in the code written has its label.
+    label: u32,
+    shape: Shape,
+    /// Its place among the constructs; none for the function itself.
+    construct: Option<Construct>,
+    /// Offsets at which, in a clone, the code can be entered, last first.
+    pub arrivals: Vec<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    /// As in the original.
+    Same,
+    /// A loop with parameters that holds safepoints: `block $exit loop block $back … br $exit end … br 0 end end`.
+    /// Branches to it go to the end of `$back`, where the new parameters are parked.
+    WrappedLoop,
+}
+
+impl<'a> Emitter<'_, '_, 'a> {
+    /// Opens the function's own label, polls if the plan says so, and lets a clone go where it must.
+    pub(super) fn open_function(&mut self, site: u32, first: u32) {
+        self.frames.push(Control {
+            base: 0,
+            params: Vec::new(),
+            results: self.results.len(),
+            label: 0,
+            shape: Shape::Same,
+            construct: None,
+            arrivals: Vec::new(),
+        });
+        self.nest = 1;
+        let end = self.module.body(self.function).range().end as u32;
+        self.dispatch(site, end);
+        if self.around.plan.decision(self.function).polls_entry && !self.is_clone() {
+            self.poll(Point::Next(first), site);
+        }
+    }
+
+    /// The depth that a branch written now needs to reach the frame `depth` levels up.
+    pub(super) fn label(&self, depth: u32) -> u32 {
+        let frame = &self.frames[self.frames.len() - 1 - depth as usize];
+        self.nest - 1 - frame.label
+    }
+
+    pub(super) fn open(&mut self, operator: &Operator<'a>, offset: usize, end: usize) -> Result<()> {
+        let construct = self.analysis.constructs[self.next_construct].clone();
+        self.next_construct += 1;
+        let (ty, tests) = match operator {
+            Operator::Block { blockty } | Operator::Loop { blockty } => (*blockty, 0),
+            Operator::If { blockty } => (*blockty, 1),
+            Operator::TryTable { try_table } => (try_table.ty, 0),
+            _ => unreachable!("only control instructions are opened"),
+        };
+        let (params, results) = block_signature(self.module, ty);
+        let (params, results) = (params.len(), results.len());
+        let mut shape = Shape::Same;
+        if construct.holds_points {
+            self.park_all();
+            if tests == 1 {
+                self.test_with_targets(&construct);
+                self.stack.pop();
+            }
+            shape = self.write_without_parameters(operator, ty, params);
+            if tests == 1 {
+                self.stack.push(Operand::Stacked);
+            }
+        } else {
+            self.need(params + tests);
+            self.write_opening(operator, offset, end, None);
+        }
+        self.validator.op(offset, operator)?;
+        self.pop(tests);
+        let base = self.stack.len() - params;
+        self.nest += if shape == Shape::WrappedLoop { 3 } else { 1 };
+        let is_polled = construct.polls;
+        let (start, stop) = (construct.start, construct.middle.unwrap_or(construct.end));
+        self.frames.push(Control {
+            base,
+            params: self.stack[base..].to_vec(),
+            results,
+            label: self.nest - 1,
+            shape,
+            construct: Some(construct),
+            arrivals: Vec::new(),
+        });
+        self.dispatch(start, stop);
+        if is_polled {
+            self.poll(Point::Next(end as u32), offset as u32);
+        }
+        Ok(())
+    }
+
+    /// Opens a control instruction whose parameters are parked.
+    fn write_without_parameters(&mut self, operator: &Operator<'a>, ty: BlockType, params: usize) -> Shape {
+        let (param_types, results) = block_signature(self.module, ty);
+        let encode = |list: &[ValType]| list.iter().map(|ty| types::encode(self.module, *ty)).collect::<Vec<_>>();
+        let results = self.around.types.block(&encode(&results));
+        if params == 0 || !matches!(operator, Operator::Loop { .. }) {
+            self.write_opening(operator, 0, 0, Some(results));
+            return Shape::Same;
+        }
+        let back = self.around.types.block(&encode(param_types));
+        self.sink().block(results).loop_(enc::BlockType::Empty).block(back);
+        Shape::WrappedLoop
+    }
+
+    /// Opens a control instruction, as it stands or with another block type.
+    fn write_opening(&mut self, operator: &Operator<'a>, offset: usize, end: usize, ty: Option<enc::BlockType>) {
+        if let Operator::TryTable { try_table } = operator {
+            let (params, results) = block_signature(self.module, try_table.ty);
+            let encode = |list: &[ValType]| list.iter().map(|ty| types::encode(self.module, *ty)).collect::<Vec<_>>();
+            let ty = ty.unwrap_or(match try_table.ty {
+                BlockType::FuncType(index) => enc::BlockType::FunctionType(index),
+                _ => {
+                    debug_assert!(params.is_empty());
+                    self.around.types.block(&encode(&results))
+                }
+            });
+            let catches: Vec<enc::Catch> = try_table.catches.iter().map(|catch| self.catch(catch)).collect();
+            self.sink().try_table(ty, catches);
+            return;
+        }
+        match (operator, ty) {
+            (_, None) => self.copy(offset, end),
+            (Operator::Block { .. }, Some(ty)) => {
+                self.sink().block(ty);
+            }
+            (Operator::Loop { .. }, Some(ty)) => {
+                self.sink().loop_(ty);
+            }
+            (_, Some(ty)) => {
+                self.sink().if_(ty);
+            }
+        }
+    }
+
+    fn catch(&self, catch: &Catch) -> enc::Catch {
+        match *catch {
+            Catch::One { tag, label } => enc::Catch::One { tag, label: self.label(label) },
+            Catch::OneRef { tag, label } => enc::Catch::OneRef { tag, label: self.label(label) },
+            Catch::All { label } => enc::Catch::All { label: self.label(label) },
+            Catch::AllRef { label } => enc::Catch::AllRef { label: self.label(label) },
+        }
+    }
+
+    /// `else`: the results of the first arm are on the real stack, the second starts with the parameters.
+    pub(super) fn alternative(&mut self, operator: &Operator<'a>, offset: usize, end: usize, live: bool) -> Result<()> {
+        let frame = &self.frames[self.frames.len() - 1];
+        let results = frame.results;
+        if live {
+            self.need(results);
+        }
+        self.copy(offset, end);
+        self.validator.op(offset, operator)?;
+        let frame = &self.frames[self.frames.len() - 1];
+        self.stack.truncate(frame.base);
+        self.stack.extend_from_slice(&frame.params);
+        if let Some(construct) = &frame.construct {
+            let (start, stop) = (offset as u32, construct.end);
+            self.dispatch(start, stop);
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, operator: &Operator<'a>, offset: usize, live: bool) -> Result<()> {
+        if live {
+            let results = self.frames[self.frames.len() - 1].results;
+            self.need(results);
+        }
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        if frame.shape == Shape::WrappedLoop {
+            self.close_wrapped_loop(&frame, live);
+        } else {
+            self.sink().end();
+        }
+        self.nest = frame.label - if frame.shape == Shape::WrappedLoop { 2 } else { 0 };
+        self.validator.op(offset, operator)?;
+        self.stack.truncate(frame.base);
+        self.push_stacked(frame.results);
+        Ok(())
+    }
+
+    fn close_wrapped_loop(&mut self, frame: &Control, live: bool) {
+        let mut sink = self.sink();
+        if live {
+            sink.br(2);
+        }
+        sink.end();
+        for param in frame.params.iter().rev() {
+            if let Operand::Parked { local, .. } = param {
+                sink.local_set(*local);
+            }
+        }
+        sink.br(0).end().unreachable().end();
+    }
+
+    /// Branches: the operands that they may pass on are on the real stack, labels are those of the code written.
+    pub(super) fn branch(&mut self, operator: &Operator<'a>, offset: usize) -> Result<()> {
+        let (pops, pushes) = self.arity(operator);
+        self.need(pops as usize);
+        match operator {
+            Operator::Br { relative_depth } => {
+                let label = self.label(*relative_depth);
+                self.sink().br(label);
+            }
+            Operator::BrIf { relative_depth } => {
+                let label = self.label(*relative_depth);
+                self.sink().br_if(label);
+            }
+            Operator::BrOnNull { relative_depth } => {
+                let label = self.label(*relative_depth);
+                self.sink().br_on_null(label);
+            }
+            Operator::BrOnNonNull { relative_depth } => {
+                let label = self.label(*relative_depth);
+                self.sink().br_on_non_null(label);
+            }
+            Operator::BrTable { targets } => {
+                let default = self.label(targets.default());
+                let labels: Vec<u32> = targets.targets().flatten().map(|depth| self.label(depth)).collect();
+                self.sink().br_table(labels, default);
+            }
+            Operator::BrOnCast { relative_depth, from_ref_type, to_ref_type }
+            | Operator::BrOnCastFail { relative_depth, from_ref_type, to_ref_type } => {
+                let label = self.label(*relative_depth);
+                let from = types::encode_ref(self.module, *from_ref_type);
+                let to = types::encode_ref(self.module, *to_ref_type);
+                match operator {
+                    Operator::BrOnCast { .. } => self.sink().br_on_cast(label, from, to),
+                    _ => self.sink().br_on_cast_fail(label, from, to),
+                };
+            }
+            _ => unreachable!("only branches branch"),
+        }
+        self.advance(operator, offset, pops, pushes)
+    }
+
+    /// How many operands an instruction pops and pushes.
+    pub(super) fn arity(&self, operator: &Operator<'a>) -> (u32, u32) {
+        // The arities of these two depend on the label, which the library counts without the reference itself.
+        let label_arity = |depth: u32| {
+            let (ty, kind) = self.validator.label_block(depth).unwrap_or((BlockType::Empty, FrameKind::Block));
+            let (params, results) = block_signature(self.module, ty);
+            (if kind == FrameKind::Loop { params.len() } else { results.len() }) as u32
+        };
+        match operator {
+            Operator::BrOnNull { relative_depth } => {
+                let label = label_arity(*relative_depth);
+                (label + 1, label + 1)
+            }
+            Operator::BrOnNonNull { relative_depth } => {
+                let label = label_arity(*relative_depth);
+                (label, label - 1)
+            }
+            _ => operator.operator_arity(&self.validator).unwrap_or((0, 0)),
+        }
+    }
+
+    /// Whether the code is for a module of clones.
+    pub(super) fn is_clone(&self) -> bool {
+        matches!(self.around.kind, super::Kind::Clones(_))
+    }
+}

@@ -1,0 +1,239 @@
+//! How a clone gets to the point at which its activation stood still.
+//!
+//! A control instruction around such a point begins with a branch to the place, within its own sequence of
+//! instructions, at which the point or the next control instruction around it lies; for this the code before the place
+//! is put into a block. A local says which point is meant, and is zero once it is reached: then all these branches fall
+//! through, and the clone goes on as the function itself would.
+
+use super::Emitter;
+use crate::analysis::{Analysis, Construct};
+use crate::control::{RESTORE_HEADER_BYTES, RESTORE_POINTER};
+use crate::error::{Error, Result};
+use crate::module::Module;
+use crate::points::Point;
+use crate::types::{self, ValueClass};
+use wasm_encoder as enc;
+
+/// A point at which a clone can be entered.
+pub(crate) struct Target {
+    point: Point,
+    /// Original locals to restore.
+    live: Vec<u32>,
+    /// Locals in which operands are parked there, bottom first; none while the point has not been written.
+    operands: Option<Vec<(u32, ValueClass)>>,
+}
+
+/// The points of a clone in the order of the code.
+pub(super) struct Targets {
+    function: u32,
+    list: Vec<Target>,
+    /// For each point as asked for, its place in `list`.
+    order: Vec<usize>,
+}
+
+impl Targets {
+    /// For code that is no clone.
+    pub fn none() -> Self {
+        Self { function: 0, list: Vec::new(), order: Vec::new() }
+    }
+
+    /// The targets for `points`, each of which must have been looked at by `analysis`.
+    pub fn new(_module: &Module<'_>, analysis: &Analysis, function: u32, points: &[Point]) -> Result<Self> {
+        let mut sorted = points.to_vec();
+        sorted.sort_by_key(|point| (point.offset(), matches!(point, Point::Calling(_))));
+        sorted.dedup();
+        let mut list = Vec::with_capacity(sorted.len());
+        for point in &sorted {
+            let live = analysis.live_at(*point).ok_or(Error::NoPoint { function, point: *point })?;
+            list.push(Target { point: *point, live: live.to_vec(), operands: None });
+        }
+        let place = |point: &Point| sorted.iter().position(|other| other == point).unwrap_or_default();
+        Ok(Self { function, list, order: points.iter().map(place).collect() })
+    }
+
+    /// What the entry local holds on the way to `point`: one more than its place.
+    pub fn id(&self, point: Point) -> Option<usize> {
+        self.list.iter().position(|target| target.point == point)
+    }
+
+    /// Notes where the operands are at a target.
+    pub fn describe(&mut self, target: usize, operands: &[(u32, ValueClass)]) {
+        self.list[target].operands = Some(operands.to_vec());
+    }
+
+    fn within(&self, start: u32, end: u32) -> impl DoubleEndedIterator<Item = (usize, u32)> {
+        let inside = move |offset: u32| offset > start && offset <= end;
+        self.list.iter().enumerate().map(|(id, target)| (id, target.point.offset())).filter(move |(_, o)| inside(*o))
+    }
+}
+
+impl Emitter<'_, '_, '_> {
+    /// At the start of a sequence of instructions that ends at `end`: branches to the targets inside.
+    pub(super) fn dispatch(&mut self, start: u32, end: u32) {
+        let mut places: Vec<(usize, u32)> = Vec::new();
+        for (id, offset) in self.targets.within(start, end) {
+            let around = self.analysis.constructs.iter().find(|construct| {
+                construct.start > start && construct.start < offset && offset <= construct.end && construct.end <= end
+            });
+            places.push((id, around.map_or(offset, |construct| construct.start)));
+        }
+        let mut offsets: Vec<u32> = places.iter().map(|(_, offset)| *offset).collect();
+        offsets.dedup();
+        if offsets.is_empty() {
+            return;
+        }
+        let entry = self.locals.entry();
+        for _ in &offsets {
+            self.sink().block(enc::BlockType::Empty);
+        }
+        self.nest += offsets.len() as u32;
+        if offsets.len() == 1 {
+            self.sink().local_get(entry);
+            self.hint(false);
+            self.sink().br_if(0);
+        } else {
+            // One test passes all targets by when there is none to go to.
+            self.sink().block(enc::BlockType::Empty).local_get(entry).i32_eqz();
+            self.hint(true);
+            let first = places[0].0;
+            let depth = |offset: u32| offsets.iter().position(|other| *other == offset).unwrap_or_default() as u32 + 1;
+            let labels: Vec<u32> = places.iter().map(|(_, offset)| depth(*offset)).collect();
+            let (last, labels) = (labels[labels.len() - 1], &labels[..labels.len() - 1]);
+            self.sink()
+                .br_if(0)
+                .local_get(entry)
+                .i32_const(first as i32 + 1)
+                .i32_sub()
+                .br_table(labels.iter().copied(), last)
+                .end();
+        }
+        offsets.reverse();
+        if let Some(frame) = self.frames.last_mut() {
+            frame.arrivals = offsets;
+        }
+    }
+
+    /// Before the instruction at `offset`: ends the block that is branched over to get here.
+    pub(super) fn arrive(&mut self, offset: u32) {
+        let Some(frame) = self.frames.last_mut() else { return };
+        if frame.arrivals.last() != Some(&offset) {
+            return;
+        }
+        frame.arrivals.pop();
+        self.park_all();
+        self.nest -= 1;
+        self.sink().end();
+        let Some(id) = self.targets.id(Point::Next(offset)) else { return };
+        let operands = self.parked_below(self.stack.len());
+        self.targets.describe(id, &operands);
+        let entry = self.locals.entry();
+        let mut sink = self.sink();
+        // Other targets at the same place lie further inside and are still to be reached.
+        sink.local_get(entry).i32_const(id as i32 + 1).i32_eq().if_(enc::BlockType::Empty);
+        sink.i32_const(0).local_set(entry).end();
+    }
+
+    /// Before an `if` around targets: makes the test, whose value is parked on top, choose the arm with the target.
+    pub(super) fn test_with_targets(&mut self, construct: &Construct) {
+        let Some(super::Operand::Parked { local: test, .. }) = self.stack.last().copied() else { return };
+        let middle = construct.middle.unwrap_or(construct.end);
+        let last = self.targets.within(construct.start, construct.end).next_back();
+        if let Some((last, _)) = last {
+            let second_arm = self.targets.within(middle, construct.end).next();
+            let first_in_second = second_arm.map_or(last + 1, |(id, _)| id);
+            let entry = self.locals.entry();
+            let mut sink = self.sink();
+            sink.local_get(entry).if_(enc::BlockType::Empty);
+            sink.local_get(entry).i32_const(first_in_second as i32 + 1).i32_lt_u().local_set(test).end();
+        }
+        self.sink().local_get(test);
+    }
+
+    /// The code before the body of a clone: takes the frame at the restore pointer, restores what is live at the
+    /// target that it names, and leaves in the entry local which target that is.
+    pub(super) fn emit_prologue(&mut self) -> Result<()> {
+        if !self.is_clone() {
+            return Ok(());
+        }
+        let (frame, entry) = (self.locals.scratch(), self.locals.entry());
+        let pointer = self.memory(RESTORE_POINTER);
+        let (entry_word, size_word) = (self.memory(4), self.memory(8));
+        let mut sink = self.sink();
+        sink.i32_const(0).i32_load(pointer).local_tee(frame).i32_load(entry_word).local_set(entry);
+        sink.i32_const(0).local_get(frame).local_get(frame).i32_load(size_word).i32_add().i32_store(pointer);
+        let targets = std::mem::take(&mut self.targets.list);
+        let count = targets.len() as u32;
+        // $done, then a block per target, the first innermost; the entry local becomes the place in the code's order.
+        self.sink().block(enc::BlockType::Empty);
+        for _ in &targets {
+            self.sink().block(enc::BlockType::Empty);
+        }
+        let labels: Vec<u32> = self.targets.order.iter().map(|place| *place as u32).collect();
+        self.sink().local_get(entry).br_table(labels, 0);
+        for (place, target) in targets.iter().enumerate() {
+            self.sink().end().i32_const(place as i32 + 1).local_set(entry);
+            let operands = target
+                .operands
+                .as_ref()
+                .ok_or(Error::NoPoint { function: self.targets.function, point: target.point })?;
+            let live = target.live.iter().map(|local| (*local, self.locals.class(*local)));
+            let values: Vec<(u32, ValueClass)> = live.chain(operands.iter().copied()).collect();
+            self.load_frame(frame, &values);
+            self.sink().br(count - 1 - place as u32);
+        }
+        self.sink().end();
+        Ok(())
+    }
+
+    fn load_frame(&mut self, frame: u32, values: &[(u32, ValueClass)]) {
+        let mut offset = RESTORE_HEADER_BYTES;
+        for &(local, class) in values {
+            let (at, ty, saved) = (self.memory(offset), self.locals.ty(local), self.around.saved_references);
+            let mut sink = self.sink();
+            load_value(&mut sink, frame, at, class, ty, saved);
+            sink.local_set(local);
+            offset += class.size_bytes();
+        }
+    }
+}
+
+/// Loads the value of type `ty`, which admits null, that lies at `at` in the frame whose address is in local `frame`.
+pub(crate) fn load_value(
+    sink: &mut enc::InstructionSink<'_>,
+    frame: u32,
+    at: enc::MemArg,
+    class: ValueClass,
+    ty: enc::ValType,
+    saved: [Option<u32>; 3],
+) {
+    sink.local_get(frame);
+    match class {
+        ValueClass::I32 => sink.i32_load(at),
+        ValueClass::I64 => sink.i64_load(at),
+        ValueClass::F32 => sink.f32_load(at),
+        ValueClass::F64 => sink.f64_load(at),
+        ValueClass::V128 => sink.v128_load(at),
+        ValueClass::Function => load_reference(sink, at, saved[0], ty),
+        ValueClass::Extern => load_reference(sink, at, saved[1], ty),
+        ValueClass::Exception => load_reference(sink, at, saved[2], ty),
+    };
+}
+
+/// Loads a reference through the table of saved ones; the frame holds its index there.
+fn load_reference<'s, 'b>(
+    sink: &'s mut enc::InstructionSink<'b>,
+    at: enc::MemArg,
+    saved: Option<u32>,
+    ty: enc::ValType,
+) -> &'s mut enc::InstructionSink<'b> {
+    let enc::ValType::Ref(reference) = ty else { return sink };
+    let Some(table) = saved else {
+        return sink.i32_load(at).drop().ref_null(reference.heap_type);
+    };
+    sink.i32_load(at).table_get(table);
+    let abstract_type = matches!(types::class_of_encoded(reference), ValueClass::Function)
+        && reference.heap_type == enc::HeapType::FUNC
+        || reference.heap_type == enc::HeapType::EXTERN
+        || reference.heap_type == types::EXN;
+    if abstract_type { sink } else { sink.ref_cast_nullable(reference.heap_type) }
+}

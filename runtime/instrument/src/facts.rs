@@ -1,0 +1,111 @@
+//! What the rewriter found out about a module as a whole, in a form that can be kept beside the compiled code: making
+//! clones needs it, and finding it out means looking at every function body.
+
+use crate::emit::SegmentOperation;
+use crate::error::Result;
+use crate::module::Module;
+use crate::plan::{Decision, Plan};
+use crate::scan::Summary;
+use std::collections::BTreeSet;
+
+/// What holds for a module as a whole.
+pub struct Facts {
+    pub(crate) plan: Plan,
+    /// Functions that references can point to, ascending: the content of the table of referenced functions.
+    pub(crate) referenced: Vec<u32>,
+    /// Tables whose content the program can change.
+    pub(crate) changed_tables: Vec<u32>,
+    /// Instructions on segments that functions with safepoints execute.
+    pub(crate) segment_operations: BTreeSet<SegmentOperation>,
+    /// Whether there can be references to exceptions.
+    pub(crate) exceptions: bool,
+}
+
+impl Facts {
+    /// Decides how the functions of `module` are rewritten, given their summaries.
+    pub(crate) fn new(module: &Module<'_>, summaries: &[Summary]) -> Result<Self> {
+        let plan = Plan::new(module, summaries);
+        let mentioned = |list: fn(&Summary) -> &Vec<u32>| summaries.iter().flat_map(move |s| list(s).iter().copied());
+        let mut changed_tables: Vec<u32> = mentioned(|summary| &summary.changed_tables).collect();
+        changed_tables.extend(0..module.imported_tables);
+        changed_tables.sort_unstable();
+        changed_tables.dedup();
+        Ok(Self {
+            plan,
+            referenced: module.referenced_functions(mentioned(|summary| &summary.referenced))?,
+            changed_tables,
+            segment_operations: summaries.iter().flat_map(|s| s.segment_operations.iter().copied()).collect(),
+            exceptions: !module.tags.is_empty() || summaries.iter().any(|summary| summary.exceptions),
+        })
+    }
+
+    /// Functions that references can point to, ascending. The table exported as
+    /// [`crate::Name::ReferencedFunctions`] holds them in this order.
+    pub fn referenced_functions(&self) -> &[u32] {
+        &self.referenced
+    }
+
+    /// Tables whose content the program can change, ascending.
+    pub fn changed_tables(&self) -> &[u32] {
+        &self.changed_tables
+    }
+
+    /// Whether there can be references to exceptions, so that the table of saved ones exists.
+    pub fn has_exceptions(&self) -> bool {
+        self.exceptions
+    }
+
+    /// The facts as bytes, for a cache on the same machine: not a stable format.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.exceptions)];
+        let operations = self.segment_operations.iter().flat_map(|operation| operation.to_words()).collect();
+        for list in [&self.referenced, &self.changed_tables, &operations] {
+            bytes.extend((list.len() as u32).to_le_bytes());
+            bytes.extend(list.iter().flat_map(|index| index.to_le_bytes()));
+        }
+        bytes.extend(self.plan.decisions().iter().map(|decision| {
+            u8::from(decision.suspends)
+                | u8::from(decision.checks_all_calls) << 1
+                | u8::from(decision.polls_entry) << 2
+                | u8::from(decision.rewritten) << 3
+        }));
+        bytes
+    }
+
+    /// The facts of `module` from what [`Facts::to_bytes`] gave; none if they do not fit the module.
+    pub fn from_bytes(module: &Module<'_>, bytes: &[u8]) -> Option<Self> {
+        let (exceptions, mut rest) = bytes.split_first()?;
+        let mut lists = [Vec::new(), Vec::new(), Vec::new()];
+        for list in &mut lists {
+            let (count, after) = rest.split_first_chunk::<4>()?;
+            let count = u32::from_le_bytes(*count) as usize;
+            let (content, after) = after.split_at_checked(count.checked_mul(4)?)?;
+            list.extend(content.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)));
+            rest = after;
+        }
+        if rest.len() != module.bodies.len() {
+            return None;
+        }
+        let decisions = rest.iter().map(|bits| Decision {
+            suspends: bits & 1 != 0,
+            checks_all_calls: bits & 2 != 0,
+            polls_entry: bits & 4 != 0,
+            rewritten: bits & 8 != 0,
+        });
+        let [referenced, changed_tables, operations] = lists;
+        let segment_operations =
+            operations.as_chunks::<3>().0.iter().map(|words| SegmentOperation::from_words(module, *words));
+        let in_range = |list: &[u32], end: usize| list.iter().all(|index| (*index as usize) < end);
+        if !in_range(&referenced, module.functions.len()) || !in_range(&changed_tables, module.tables.len()) {
+            return None;
+        }
+        let plan = Plan::from_decisions(module, decisions.collect());
+        Some(Self {
+            plan,
+            referenced,
+            changed_tables,
+            segment_operations: segment_operations.collect::<Option<_>>()?,
+            exceptions: *exceptions != 0,
+        })
+    }
+}

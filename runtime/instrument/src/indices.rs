@@ -1,0 +1,116 @@
+//! Where the added items of a rewritten module stand: behind the original ones, which keep their indices.
+
+use crate::emit::SegmentOperation;
+use crate::facts::Facts;
+use crate::helpers;
+use crate::module::Module;
+use crate::types::{self, TypeSpace};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use wasm_encoder as enc;
+use wasmparser::{HeapType, ValType};
+
+/// The added items of a rewritten module.
+pub(crate) struct Indices {
+    pub types: TypeSpace,
+    pub control_memory: u32,
+    pub hooks: u32,
+    pub referenced_functions: u32,
+    /// Tables of saved function, external and exception references.
+    pub saved_references: [Option<u32>; 3],
+    pub safepoint: u32,
+    pub savers: [Option<u32>; 3],
+    pub drop_again: u32,
+    /// Function types to which some function returns a reference that excludes null.
+    pub dummies: BTreeMap<u32, u32>,
+    /// Helpers for instructions on segments, each with its function.
+    pub segments: BTreeMap<SegmentOperation, u32>,
+    /// Functions that compute the offsets of active data segments.
+    pub data_offsets: BTreeMap<u32, u32>,
+    pub hook_type: u32,
+    pub safepoint_type: u32,
+    pub saver_types: [u32; 3],
+}
+
+impl Indices {
+    /// Assigns the indices. Functions come in this order: the original ones, a wrapper per imported one, then helpers.
+    pub fn new(module: &Module<'_>, facts: &Facts) -> Self {
+        let mut types = TypeSpace::new(module);
+        let i32 = enc::ValType::I32;
+        let hook_type = types.intern(&[], &[]);
+        let safepoint_type = types.intern(&[i32], &[i32]);
+        let reference = |heap_type| enc::ValType::Ref(enc::RefType { nullable: true, heap_type });
+        let saver_types = [enc::HeapType::FUNC, enc::HeapType::EXTERN, types::EXN]
+            .map(|heap_type| types.intern(&[reference(heap_type)], &[i32]));
+
+        for operation in &facts.segment_operations {
+            types.intern(&helpers::segment_parameters(module, *operation), &[]);
+        }
+        for segment in 0..module.data.len() as u32 {
+            types.intern(&[], &[offset_type(module, segment)]);
+        }
+
+        let tables = module.tables.len() as u32;
+        let mut next = module.function_count() + module.imported_functions;
+        let mut function = || {
+            next += 1;
+            next - 1
+        };
+        let exceptions = facts.exceptions;
+        Self {
+            control_memory: module.memories.len() as u32,
+            hooks: tables,
+            referenced_functions: tables + 1,
+            saved_references: [Some(tables + 2), Some(tables + 3), exceptions.then_some(tables + 4)],
+            safepoint: function(),
+            savers: [Some(function()), Some(function()), exceptions.then(&mut function)],
+            drop_again: function(),
+            dummies: returned_non_null(module).into_iter().map(|ty| (ty, function())).collect(),
+            segments: facts.segment_operations.iter().map(|operation| (*operation, function())).collect(),
+            data_offsets: (0u32..)
+                .zip(&module.data)
+                .filter(|(_, data)| data.active.is_some())
+                .map(|(segment, _)| (segment, function()))
+                .collect(),
+            types,
+            hook_type,
+            safepoint_type,
+            saver_types,
+        }
+    }
+
+    /// The type of the helper for an instruction on a segment.
+    pub fn segment_type(&self, module: &Module<'_>, operation: SegmentOperation) -> u32 {
+        self.types.get(&helpers::segment_parameters(module, operation), &[])
+    }
+
+    /// The type of the function that computes the offset of an active data segment.
+    pub fn data_offset_type(&self, module: &Module<'_>, segment: u32) -> u32 {
+        self.types.get(&[], &[offset_type(module, segment)])
+    }
+
+    /// The dummies as a map for quick look-up.
+    pub fn dummy_map(&self) -> HashMap<u32, u32> {
+        self.dummies.iter().map(|(ty, function)| (*ty, *function)).collect()
+    }
+}
+
+/// The function types to which a reference that excludes null is a result of some type.
+pub(crate) fn returned_non_null(module: &Module<'_>) -> BTreeSet<u32> {
+    let results = module.types.iter().flat_map(|ty| ty.results());
+    let types = results.filter_map(|ty| match ty {
+        ValType::Ref(reference) if !reference.is_nullable() => match reference.heap_type() {
+            HeapType::Concrete(index) | HeapType::Exact(index) => Some(module.type_index(index)),
+            HeapType::Abstract { .. } => None,
+        },
+        _ => None,
+    });
+    types.collect()
+}
+
+/// The type of the offsets of an active data segment.
+fn offset_type(module: &Module<'_>, segment: u32) -> enc::ValType {
+    match &module.data[segment as usize].active {
+        Some((memory, _)) if module.memories[*memory as usize].memory64 => enc::ValType::I64,
+        _ => enc::ValType::I32,
+    }
+}

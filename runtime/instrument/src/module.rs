@@ -1,0 +1,435 @@
+//! The original module, parsed and validated section by section; function bodies are looked at later.
+
+use crate::control::ControlLayout;
+use crate::error::{Error, Result};
+use crate::types;
+use std::collections::HashMap;
+use std::ops::Range;
+use wasmparser::types::CoreTypeId;
+use wasmparser::{
+    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FunctionBody,
+    GlobalType, MemoryType, Parser, Payload, TableType, TypeRef, UnpackedIndex, ValType, ValidPayload,
+    Validator, ValidatorResources, WasmFeatures,
+};
+
+/// An import: where it comes from and what it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Import<'a> {
+    /// The module name.
+    pub module: &'a str,
+    /// The item's name.
+    pub name: &'a str,
+    /// What is imported.
+    pub ty: TypeRef,
+}
+
+/// An export of the original module.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// The name under which it is exported.
+    pub name: &'a str,
+    /// What it is.
+    pub kind: ExternalKind,
+    /// Its index among items of that kind.
+    pub index: u32,
+}
+
+/// A data segment.
+#[derive(Clone, Debug)]
+pub struct DataSegment<'a> {
+    /// For an active segment: the memory and the offset expression.
+    pub active: Option<(u32, ConstExpr<'a>)>,
+    /// The bytes of the segment.
+    pub bytes: &'a [u8],
+}
+
+/// The sections of a module, and what is needed to look at any function body alone.
+pub struct Module<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Section id and content range, in order of appearance; custom sections have id 0.
+    pub(crate) sections: Vec<(u8, Range<usize>)>,
+    pub(crate) types: Vec<FuncType>,
+    pub(crate) imports: Vec<Import<'a>>,
+    pub(crate) imported_functions: u32,
+    pub(crate) imported_tables: u32,
+    pub(crate) imported_memories: u32,
+    pub(crate) imported_globals: u32,
+    /// Type index of every function, imported ones first.
+    pub(crate) functions: Vec<u32>,
+    pub(crate) tables: Vec<TableType>,
+    pub(crate) memories: Vec<MemoryType>,
+    pub(crate) globals: Vec<GlobalType>,
+    /// Type index of every tag.
+    pub(crate) tags: Vec<u32>,
+    pub(crate) exports: Vec<Export<'a>>,
+    pub(crate) start: Option<u32>,
+    pub(crate) elements: Vec<wasmparser::Element<'a>>,
+    pub(crate) data: Vec<DataSegment<'a>>,
+    pub(crate) bodies: Vec<FunctionBody<'a>>,
+    pub(crate) name_section: Option<Range<usize>>,
+    type_index_of_id: HashMap<CoreTypeId, u32>,
+    resources: Option<ValidatorResources>,
+}
+
+/// The WebAssembly features that guests may use: what wasmtime accepts by default. Of garbage collection the types of
+/// functions and their casts are admitted; values that a collector manages are refused by name.
+fn guest_features() -> WasmFeatures {
+    WasmFeatures::WASM3.union(WasmFeatures::THREADS)
+}
+
+/// All features that have a name, to tell "cannot be suspended" from "is not WebAssembly".
+fn known_features() -> WasmFeatures {
+    WasmFeatures::all().difference(WasmFeatures::COMPONENT_MODEL)
+}
+
+impl<'a> Module<'a> {
+    /// Parses `bytes` and validates everything except the function bodies.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for bytes that are no module, [`Error::Component`] for components, [`Error::Unsupported`]
+    /// for modules that use shared memories or garbage-collected references.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        if Parser::is_component(bytes) {
+            return Err(Error::Component);
+        }
+        let module = match Self::parse_with(bytes, guest_features()) {
+            Ok(module) => module,
+            Err(error) => return Err(explain(bytes, error)),
+        };
+        if module.memories.iter().any(|memory| memory.shared) {
+            return Err(Error::Unsupported { feature: "a shared memory (threads)".into() });
+        }
+        let signatures = module.types.iter().flat_map(|ty| ty.params().iter().chain(ty.results()));
+        let globals = module.globals.iter().map(|global| &global.content_type);
+        let collected = signatures.chain(globals).any(|ty| types::is_collected(*ty))
+            || module.tables.iter().any(|table| types::is_collected(ValType::Ref(table.element_type)));
+        if collected { Err(Error::collected()) } else { Ok(module) }
+    }
+
+    fn parse_with(bytes: &'a [u8], features: WasmFeatures) -> Result<Self> {
+        let mut validator = Validator::new_with_features(features);
+        let mut module = Self {
+            bytes,
+            sections: Vec::new(),
+            types: Vec::new(),
+            imports: Vec::new(),
+            imported_functions: 0,
+            imported_tables: 0,
+            imported_memories: 0,
+            imported_globals: 0,
+            functions: Vec::new(),
+            tables: Vec::new(),
+            memories: Vec::new(),
+            globals: Vec::new(),
+            tags: Vec::new(),
+            exports: Vec::new(),
+            start: None,
+            elements: Vec::new(),
+            data: Vec::new(),
+            bodies: Vec::new(),
+            name_section: None,
+            type_index_of_id: HashMap::new(),
+            resources: None,
+        };
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload?;
+            match validator.payload(&payload)? {
+                ValidPayload::Func(function, body) => {
+                    module.resources.get_or_insert(function.resources);
+                    module.bodies.push(body);
+                }
+                ValidPayload::End(types) => {
+                    for index in 0..module.types.len() as u32 {
+                        let id = types.as_ref().core_type_at_in_module(index);
+                        module.type_index_of_id.entry(id).or_insert(index);
+                    }
+                }
+                ValidPayload::Ok | ValidPayload::Parser(_) => {}
+            }
+            if let Some((id, range)) = payload.as_section() {
+                module.sections.push((id, range));
+            }
+            module.read_section(payload)?;
+        }
+        Ok(module)
+    }
+
+    fn read_section(&mut self, payload: Payload<'a>) -> Result<()> {
+        match payload {
+            Payload::TypeSection(reader) => {
+                for group in reader {
+                    for ty in group?.into_types() {
+                        let wasmparser::CompositeInnerType::Func(func) = ty.composite_type.inner else {
+                            return Err(Error::collected());
+                        };
+                        self.types.push(func);
+                    }
+                }
+            }
+            Payload::ImportSection(reader) => {
+                for import in reader.into_imports() {
+                    let import = import?;
+                    self.read_import(Import { module: import.module, name: import.name, ty: import.ty });
+                }
+            }
+            Payload::FunctionSection(reader) => {
+                for ty in reader {
+                    self.functions.push(ty?);
+                }
+            }
+            Payload::TableSection(reader) => {
+                for table in reader {
+                    self.tables.push(table?.ty);
+                }
+            }
+            Payload::MemorySection(reader) => {
+                for memory in reader {
+                    self.memories.push(memory?);
+                }
+            }
+            Payload::GlobalSection(reader) => {
+                for global in reader {
+                    self.globals.push(global?.ty);
+                }
+            }
+            Payload::TagSection(reader) => {
+                for tag in reader {
+                    self.tags.push(tag?.func_type_idx);
+                }
+            }
+            Payload::ExportSection(reader) => {
+                for export in reader {
+                    let export = export?;
+                    self.exports.push(Export { name: export.name, kind: export.kind, index: export.index });
+                }
+            }
+            Payload::StartSection { func, .. } => self.start = Some(func),
+            Payload::ElementSection(reader) => {
+                for element in reader {
+                    self.elements.push(element?);
+                }
+            }
+            Payload::DataSection(reader) => {
+                for data in reader {
+                    let data = data?;
+                    let active = match data.kind {
+                        DataKind::Active { memory_index, offset_expr } => Some((memory_index, offset_expr)),
+                        DataKind::Passive => None,
+                    };
+                    self.data.push(DataSegment { active, bytes: data.data });
+                }
+            }
+            Payload::CustomSection(custom) if custom.name() == "name" => {
+                self.name_section = Some(custom.data_offset()..custom.data_offset() + custom.data().len());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn read_import(&mut self, import: Import<'a>) {
+        match import.ty {
+            TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
+                self.functions.push(ty);
+                self.imported_functions += 1;
+            }
+            TypeRef::Table(ty) => {
+                self.tables.push(ty);
+                self.imported_tables += 1;
+            }
+            TypeRef::Memory(ty) => {
+                self.memories.push(ty);
+                self.imported_memories += 1;
+            }
+            TypeRef::Global(ty) => {
+                self.globals.push(ty);
+                self.imported_globals += 1;
+            }
+            TypeRef::Tag(ty) => self.tags.push(ty.func_type_idx),
+        }
+        self.imports.push(import);
+    }
+
+    /// The type of function `index`.
+    pub(crate) fn function_type(&self, index: u32) -> &FuncType {
+        &self.types[self.functions[index as usize] as usize]
+    }
+
+    /// The body of function `index`, which must be a defined one.
+    pub(crate) fn body(&self, index: u32) -> &FunctionBody<'a> {
+        &self.bodies[(index - self.imported_functions) as usize]
+    }
+
+    /// Whether function `index` is imported.
+    pub fn is_imported_function(&self, index: u32) -> bool {
+        index < self.imported_functions
+    }
+
+    /// A validator for the body of function `index`.
+    pub(crate) fn function_validator(&self, index: u32) -> Result<FuncToValidate<ValidatorResources>> {
+        match &self.resources {
+            Some(resources) if index >= self.imported_functions && (index as usize) < self.functions.len() => {
+                Ok(FuncToValidate {
+                    resources: resources.clone(),
+                    index,
+                    ty: self.functions[index as usize],
+                    features: guest_features(),
+                })
+            }
+            _ => Err(Error::NoFunction { function: index }),
+        }
+    }
+
+    /// The index in this module of a canonical type.
+    pub(crate) fn type_index(&self, index: UnpackedIndex) -> u32 {
+        match index {
+            UnpackedIndex::Module(index) => index,
+            UnpackedIndex::RecGroup(_) => unreachable!("types outside the type section name no recursion group"),
+            UnpackedIndex::Id(id) => self.type_index_of_id[&id],
+        }
+    }
+
+    /// Where this module's control memory keeps its parts.
+    pub fn control_layout(&self) -> ControlLayout {
+        ControlLayout::new(self.data.len() as u32, self.elements.len() as u32)
+    }
+
+    /// The imports, in order.
+    pub fn imports(&self) -> &[Import<'a>] {
+        &self.imports
+    }
+
+    /// The import that is function `index`, if it is one.
+    pub fn imported_function(&self, index: u32) -> Option<&Import<'a>> {
+        let mut functions =
+            self.imports.iter().filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+        functions.nth(index as usize)
+    }
+
+    /// The exports of the original module.
+    pub fn exports(&self) -> &[Export<'a>] {
+        &self.exports
+    }
+
+    /// The types of all memories, imported ones first.
+    pub fn memories(&self) -> &[MemoryType] {
+        &self.memories
+    }
+
+    /// The number of memories that are imported.
+    pub fn imported_memories(&self) -> u32 {
+        self.imported_memories
+    }
+
+    /// The types of all tables, imported ones first.
+    pub fn tables(&self) -> &[TableType] {
+        &self.tables
+    }
+
+    /// The types of all globals, imported ones first.
+    pub fn globals(&self) -> &[GlobalType] {
+        &self.globals
+    }
+
+    /// The number of globals that are imported.
+    pub fn imported_globals(&self) -> u32 {
+        self.imported_globals
+    }
+
+    /// The number of tags.
+    pub fn tag_count(&self) -> u32 {
+        self.tags.len() as u32
+    }
+
+    /// The number of functions, imported ones included.
+    pub fn function_count(&self) -> u32 {
+        self.functions.len() as u32
+    }
+
+    /// Parameter and result types of function `index`, if there is one.
+    pub fn signature(&self, index: u32) -> Option<(&[ValType], &[ValType])> {
+        let ty = self.types.get(*self.functions.get(index as usize)? as usize)?;
+        Some((ty.params(), ty.results()))
+    }
+
+    /// The start function.
+    pub fn start(&self) -> Option<u32> {
+        self.start
+    }
+
+    /// The data segments.
+    pub fn data(&self) -> &[DataSegment<'a>] {
+        &self.data
+    }
+
+    /// The number of element segments.
+    pub fn element_count(&self) -> u32 {
+        self.elements.len() as u32
+    }
+
+    /// Which element segments are passive, that is, can still be used by the program until it drops them.
+    pub fn passive_elements(&self) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.elements).filter(|(_, element)| matches!(element.kind, ElementKind::Passive)).map(|(i, _)| i)
+    }
+
+    /// Functions that a function reference can point to: named by an element segment or exported, plus those in
+    /// `referenced`, which is what function bodies mention. Ascending, without repetition.
+    pub(crate) fn referenced_functions(&self, referenced: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+        let mut functions: Vec<u32> = referenced.collect();
+        for element in &self.elements {
+            match &element.items {
+                ElementItems::Functions(items) => {
+                    for function in items.clone() {
+                        functions.push(function?);
+                    }
+                }
+                ElementItems::Expressions(_, items) => {
+                    for expression in items.clone() {
+                        collect_referenced(&expression?, &mut functions)?;
+                    }
+                }
+            }
+        }
+        for (_, range) in self.sections.iter().filter(|(id, _)| *id == 6) {
+            let reader = wasmparser::BinaryReader::new(&self.bytes[range.clone()], range.start);
+            for global in wasmparser::GlobalSectionReader::new(reader)? {
+                collect_referenced(&global?.init_expr, &mut functions)?;
+            }
+        }
+        for (_, range) in self.sections.iter().filter(|(id, _)| *id == 4) {
+            let reader = wasmparser::BinaryReader::new(&self.bytes[range.clone()], range.start);
+            for table in wasmparser::TableSectionReader::new(reader)? {
+                if let wasmparser::TableInit::Expr(expression) = table?.init {
+                    collect_referenced(&expression, &mut functions)?;
+                }
+            }
+        }
+        let exported = self.exports.iter().filter(|export| matches!(export.kind, ExternalKind::Func));
+        functions.extend(exported.map(|export| export.index));
+        functions.sort_unstable();
+        functions.dedup();
+        Ok(functions)
+    }
+}
+
+/// Adds the functions that a constant expression refers to.
+fn collect_referenced(expression: &ConstExpr<'_>, functions: &mut Vec<u32>) -> Result<()> {
+    for operator in expression.get_operators_reader() {
+        if let wasmparser::Operator::RefFunc { function_index } = operator? {
+            functions.push(function_index);
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether bytes that were refused are a valid module that uses a feature we refuse.
+pub(crate) fn explain(bytes: &[u8], error: Error) -> Error {
+    let Error::Invalid(invalid) = &error else { return error };
+    let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
+    if !valid(known_features()) {
+        return error;
+    }
+    let feature = format!("a proposal that is not part of WebAssembly 3 ({})", invalid.message());
+    Error::Unsupported { feature }
+}

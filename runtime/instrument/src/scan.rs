@@ -1,0 +1,116 @@
+//! One pass over every function body: validates it and notes what decides how it must be rewritten.
+
+use crate::emit::SegmentOperation;
+use crate::error::{Error, Result};
+use crate::module::Module;
+use crate::types;
+use rayon::prelude::*;
+use wasmparser::{FuncValidatorAllocations, Operator, RefType, ValType};
+
+/// What the rewriter must know of a function before it looks at any other.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    /// Functions called directly, once per call instruction.
+    pub callees: Vec<u32>,
+    /// Functions called directly in tail position, once per call instruction.
+    pub tail_callees: Vec<u32>,
+    /// Functions whose reference is taken.
+    pub referenced: Vec<u32>,
+    /// Tables that an instruction can change.
+    pub changed_tables: Vec<u32>,
+    /// Instructions on segments, each once.
+    pub segment_operations: Vec<SegmentOperation>,
+    /// Whether there is a loop.
+    pub loops: bool,
+    /// Whether a function is called through a table or a reference.
+    pub calls_indirectly: bool,
+    /// Whether a function is called through a table or a reference in tail position.
+    pub tail_calls_indirectly: bool,
+    /// Whether exceptions or references to them occur.
+    pub exceptions: bool,
+    /// Number of instructions.
+    pub instructions: u32,
+}
+
+/// Validates all function bodies and summarises them, in the order of their indices.
+pub(crate) fn scan(module: &Module<'_>) -> Result<Vec<Summary>> {
+    let first = module.imported_functions;
+    (0..module.bodies.len() as u32)
+        .into_par_iter()
+        .map_init(FuncValidatorAllocations::default, |allocations, defined| {
+            scan_function(module, first + defined, allocations)
+        })
+        .collect()
+}
+
+fn scan_function(module: &Module<'_>, function: u32, allocations: &mut FuncValidatorAllocations) -> Result<Summary> {
+    let body = module.body(function);
+    let mut validator = module.function_validator(function)?.into_validator(std::mem::take(allocations));
+    validator.validate(body)?;
+    *allocations = validator.into_allocations();
+
+    let mut summary = Summary::default();
+    let ty = module.function_type(function);
+    let mut reader = body.get_locals_reader()?;
+    let mut mentions_exceptions = ty.params().iter().chain(ty.results()).any(|ty| is_exception(*ty));
+    for _ in 0..reader.get_count() {
+        let (_, ty) = reader.read()?;
+        if types::is_collected(ty) {
+            return Err(Error::collected());
+        }
+        mentions_exceptions |= is_exception(ty);
+    }
+    summary.exceptions = mentions_exceptions;
+    let mut operators = body.get_operators_reader()?;
+    while !operators.eof() {
+        let operator = operators.read()?;
+        if makes_collected(&operator) {
+            return Err(Error::collected());
+        }
+        summary.note(&operator);
+    }
+    summary.segment_operations.sort_unstable();
+    summary.segment_operations.dedup();
+    for list in [&mut summary.referenced, &mut summary.changed_tables] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    Ok(summary)
+}
+
+impl Summary {
+    fn note(&mut self, operator: &Operator<'_>) {
+        self.instructions += 1;
+        self.segment_operations.extend(SegmentOperation::of(operator));
+        match *operator {
+            Operator::Loop { .. } => self.loops = true,
+            Operator::Call { function_index } => self.callees.push(function_index),
+            Operator::ReturnCall { function_index } => self.tail_callees.push(function_index),
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => self.calls_indirectly = true,
+            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => self.tail_calls_indirectly = true,
+            Operator::RefFunc { function_index } => self.referenced.push(function_index),
+            Operator::TryTable { .. } | Operator::Throw { .. } | Operator::ThrowRef => self.exceptions = true,
+            Operator::TableSet { table }
+            | Operator::TableFill { table }
+            | Operator::TableGrow { table }
+            | Operator::TableInit { table, .. } => self.changed_tables.push(table),
+            Operator::TableCopy { dst_table, .. } => self.changed_tables.push(dst_table),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the instruction gives a value that belongs to a garbage collector, when there are no types of such values.
+fn makes_collected(operator: &Operator<'_>) -> bool {
+    match operator {
+        Operator::RefI31 | Operator::AnyConvertExtern => true,
+        Operator::RefNull { hty } => RefType::new(true, *hty).is_some_and(|ty| types::is_collected(ValType::Ref(ty))),
+        _ => false,
+    }
+}
+
+/// Whether a value of type `ty` refers to an exception.
+fn is_exception(ty: ValType) -> bool {
+    matches!(ty, ValType::Ref(reference)
+        if matches!(reference.heap_type(), wasmparser::HeapType::Abstract { ty: wasmparser::AbstractHeapType::Exn | wasmparser::AbstractHeapType::NoExn, .. }))
+}

@@ -232,3 +232,16 @@ fn without_nul(text: String) -> Result<Vec<u8>, WasiError> {
 pub(crate) fn variable((name, value): (String, String)) -> Result<Vec<u8>, WasiError> {
     without_nul(format!("{name}={value}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_can_move_between_threads_and_be_interrupted_from_any() {
+        fn is_send<T: Send>() {}
+        fn is_shared<T: Send + Sync + Clone>() {}
+        is_send::<Wasi>();
+        is_shared::<Interrupter>();
+    }
+}

@@ -1,0 +1,186 @@
+//! Saved states that were damaged or made up.
+
+mod common;
+
+use common::{Guest, MEMORY_BYTES, READ, WRITE, grants};
+use std::collections::BTreeMap;
+use wsnap_wasi::{
+    Access, DecodeError, Evidence, FdFlags, FileType, Fingerprint, OFlags, PendingWait,
+    SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedRandom, SavedState, Standard,
+    Wasi,
+};
+
+fn file(kind: SavedFileKind, flags: FdFlags) -> SavedDescriptor {
+    SavedDescriptor::File(SavedFile {
+        preopen: 1,
+        path: "a/ß".to_owned(),
+        offset: u64::MAX,
+        flags,
+        access: Access {
+            read: true,
+            write: true,
+        },
+        kind,
+    })
+}
+
+fn regular(evidence: Evidence) -> SavedFileKind {
+    SavedFileKind::Regular(Fingerprint {
+        size_bytes: 5,
+        evidence,
+    })
+}
+
+/// A state in which every field occurs.
+fn full_state() -> SavedState {
+    let flags = FdFlags::APPEND | FdFlags::NONBLOCK;
+    let descriptors = [
+        SavedDescriptor::Stream(Standard::Input),
+        SavedDescriptor::Stream(Standard::Output),
+        SavedDescriptor::Stream(Standard::Error),
+        SavedDescriptor::Preopen(1),
+        SavedDescriptor::Directory(SavedDirectory {
+            preopen: 0,
+            path: "d".to_owned(),
+            access: Access {
+                read: true,
+                write: false,
+            },
+        }),
+        file(regular(Evidence::None), FdFlags::empty()),
+        file(regular(Evidence::Hash([9; 32])), flags),
+        file(regular(Evidence::ModifiedNs(-1)), FdFlags::APPEND),
+        file(
+            SavedFileKind::Special(FileType::CharacterDevice),
+            FdFlags::NONBLOCK,
+        ),
+    ];
+    SavedState {
+        args: vec![b"program".to_vec(), vec![], vec![0xff]],
+        env: vec![b"A=b".to_vec()],
+        preopens: vec!["/".to_owned(), "/w".to_owned()],
+        monotonic_ns: 1 << 40,
+        random: Some(SavedRandom {
+            seed: [3; 32],
+            position: 77,
+        }),
+        pending: Some(PendingWait {
+            subscriptions: 1,
+            events: 2,
+            subscriptions_length: 3,
+            subscriptions_hash: [4; 32],
+            started_ns: 5,
+        }),
+        descriptors: (0..).step_by(3).zip(descriptors).collect(),
+    }
+}
+
+#[test]
+fn every_field_survives_encoding() {
+    let empty = SavedState {
+        args: vec![],
+        env: vec![],
+        preopens: vec![],
+        monotonic_ns: 0,
+        random: None,
+        pending: None,
+        descriptors: BTreeMap::new(),
+    };
+    for state in [empty, full_state()] {
+        assert_eq!(SavedState::decode(&state.encode()), Ok(state));
+    }
+}
+
+/// The layout in STATE.md is a promise: this state has these bytes for as long as the version is 1.
+#[test]
+fn the_bytes_of_version_1_do_not_change() {
+    let hash = blake3::hash(&full_state().encode());
+    assert_eq!(hash.to_hex().as_str(), GOLDEN_HASH);
+}
+
+const GOLDEN_HASH: &str = "5be3ecfa680077eb48fd332d3c7c9c7034857f099fbcb141462c1d9fbe7762df";
+
+#[test]
+fn a_truncated_state_is_refused_wherever_it_ends() {
+    let bytes = full_state().encode();
+    for length in 0..bytes.len() {
+        match SavedState::decode(&bytes[..length]) {
+            Err(DecodeError::Truncated { offset }) => assert!(offset <= length),
+            other => panic!("{length} bytes: another outcome: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_state_is_refused() {
+    let mut bytes = full_state().encode();
+    let offset = bytes.len();
+    bytes.push(0);
+    match SavedState::decode(&bytes) {
+        Err(DecodeError::Invalid { offset: found, .. }) => assert_eq!(found, offset),
+        other => panic!("another outcome: {other:?}"),
+    }
+}
+
+#[test]
+fn another_version_is_refused_by_its_number() {
+    let mut bytes = full_state().encode();
+    bytes[0] = 2;
+    assert_eq!(
+        SavedState::decode(&bytes),
+        Err(DecodeError::Version { found: 2 })
+    );
+}
+
+/// Whatever is accepted is a state of its own, with exactly those bytes; nothing else may happen.
+#[test]
+fn a_flipped_bit_gives_another_state_or_an_error() {
+    let original = full_state();
+    let bytes = original.encode();
+    let mut accepted = 0;
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(state) = SavedState::decode(&flipped) {
+            assert_ne!(state, original, "bit {bit}");
+            assert_eq!(state.encode(), flipped, "bit {bit}");
+            accepted += 1;
+        }
+    }
+    assert!(accepted > 0 && accepted < bytes.len() * 8);
+}
+
+#[test]
+fn restoring_a_state_with_any_bit_flipped_succeeds_or_fails_in_order() {
+    let mut guest = Guest::deterministic(1);
+    guest.create("f");
+    guest.open(".", OFlags::DIRECTORY, READ).expect("opens");
+    guest.open("g", OFlags::CREAT, WRITE).expect("opens");
+    let bytes = guest.wasi.save().expect("saves");
+    let mut restored = 0;
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(state) = SavedState::decode(&flipped)
+            && let Ok(mut wasi) = Wasi::restore(&state, grants(guest.dir.path()))
+        {
+            let mut memory = vec![0; MEMORY_BYTES];
+            // A changed clock, offset or argument must not make any later call fail badly.
+            let read = wasi.clock_time_get(&mut memory, 1, 0, 0);
+            assert_eq!(read, Ok(wsnap_wasi::Errno::Success), "bit {bit}");
+            restored += 1;
+        }
+    }
+    assert!(restored > 0);
+}
+
+#[test]
+fn a_count_beyond_the_bytes_is_refused_before_anything_is_allocated() {
+    let mut bytes = full_state().encode();
+    // The count of arguments stands behind the version and the flags.
+    bytes[5..13].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert_eq!(
+        SavedState::decode(&bytes),
+        Err(DecodeError::Truncated { offset: 5 })
+    );
+}

@@ -2,7 +2,7 @@
 # Rebuilds guest-examples/prebuilt from source and writes guest-examples/SHA256SUMS.
 #
 # C needs zig (`pip install ziglang`), Rust the target (`rustup target add wasm32-wasip1`). Other compiler versions
-# give other bytes, so both are pinned: zig 0.17 and the Rust of the workspace.
+# give other bytes, so both are pinned: zig 0.17.1 and Rust 1.95.
 set -eu
 cd "$(dirname "$0")"
 
@@ -28,4 +28,5 @@ for name in queue dialogue; do
   cp "$target/wasm32-wasip1/release/$name.wasm" "prebuilt/$name.wasm"
 done
 
+chmod 644 prebuilt/*.wasm
 sha256sum prebuilt/*.wasm wat/*.wat >SHA256SUMS

@@ -422,3 +422,70 @@ pub fn seed() -> u64 {
         Err(_) => fastrand::u64(..),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ChainError, Outcome, compare, random_stops};
+
+    #[test]
+    fn random_stops_lie_within_the_program_and_depend_on_the_seed_only() {
+        for (total, count) in [(1, 50), (49, 50), (50, 50), (1_000_000, 50)] {
+            let stops = random_stops(total, count, 7);
+            assert!(!stops.is_empty() && stops.len() <= count);
+            assert!(stops.iter().all(|stop| *stop > 0));
+            assert!(stops.iter().sum::<u64>() <= total);
+            assert_eq!(stops, random_stops(total, count, 7));
+        }
+        assert_ne!(
+            random_stops(1_000_000, 50, 7),
+            random_stops(1_000_000, 50, 8)
+        );
+    }
+
+    #[test]
+    fn any_difference_of_outcomes_is_told_by_its_name() {
+        let expected = Outcome {
+            code: Some(0),
+            stdout: b"a".to_vec(),
+            ..Outcome::default()
+        };
+        let file = ("f".into(), b"x".to_vec());
+        let others = [
+            (
+                "standard output",
+                Outcome {
+                    stdout: b"b".to_vec(),
+                    ..expected.clone()
+                },
+            ),
+            (
+                "the exit code",
+                Outcome {
+                    code: Some(1),
+                    ..expected.clone()
+                },
+            ),
+            (
+                "the trap",
+                Outcome {
+                    trap: Some("unreachable".into()),
+                    ..expected.clone()
+                },
+            ),
+            (
+                "a written file",
+                Outcome {
+                    files: [file].into(),
+                    ..expected.clone()
+                },
+            ),
+        ];
+        for (name, other) in others {
+            match compare(&expected, &other, &[]) {
+                Err(ChainError::Differs { what, .. }) => assert_eq!(what, name),
+                result => panic!("{name}: {result:?}"),
+            }
+        }
+        compare(&expected, &expected.clone(), &[]).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

@@ -316,3 +316,32 @@ pub fn sha256(content: &[u8]) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FetchError, check, fetch, sha256};
+    use std::path::Path;
+
+    #[test]
+    fn an_unknown_program_is_named() {
+        match fetch("abacus") {
+            Err(FetchError::Unknown(name)) => assert_eq!(name, "abacus"),
+            result => panic!("{result:?}"),
+        }
+    }
+
+    #[test]
+    fn a_program_with_another_hash_is_refused() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256(b""), empty);
+        match check(Path::new("guest.wasm"), b"changed", empty) {
+            Err(FetchError::OtherContent {
+                expected, actual, ..
+            }) => {
+                assert_eq!(expected, empty);
+                assert_eq!(actual, sha256(b"changed"));
+            }
+            result => panic!("{result:?}"),
+        }
+    }
+}

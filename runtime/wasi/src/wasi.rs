@@ -86,7 +86,8 @@ pub struct WasiConfig {
     /// Set: clocks and random bytes are functions of what the guest does, from this seed.
     ///
     /// Times of files are then those of the deterministic epoch, inode numbers are derived from paths, and streams are
-    /// always reported as ready by `poll_oneoff`.
+    /// always reported as ready by `poll_oneoff`. The content of files and what arrives on standard input, with the
+    /// pieces in which it arrives, remain inputs of the program.
     pub deterministic_seed: Option<[u8; 32]>,
 }
 

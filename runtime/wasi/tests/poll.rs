@@ -151,6 +151,29 @@ fn a_deterministic_sleep_passes_its_time_without_waiting() {
     assert_eq!(guest.monotonic_ns() - before, hour_ns + MILLISECOND_NS);
 }
 
+#[test]
+fn a_deterministic_program_finds_its_streams_always_ready() {
+    let (reader, _writer) = pipe().expect("a pipe");
+    let mut guest = Guest::with(|config| {
+        config.deterministic_seed = Some([1; 32]);
+        config.streams.stdin = Stdio::Descriptor(reader.into());
+    });
+    let sleep = clock(1, MONOTONIC, MILLISECOND_NS, false);
+    let ready = guest.poll(&[sleep, descriptor(3, false, 0)]);
+    assert_eq!(ready, Ok(vec![(3, 1, 0)]));
+}
+
+#[test]
+fn the_longest_sleep_can_be_interrupted() {
+    let mut guest = Guest::new();
+    for absolute in [false, true] {
+        for id in [REALTIME, MONOTONIC] {
+            suspend(&mut guest, clock(1, id, u64::MAX, absolute));
+            guest.wasi.interrupter().clear();
+        }
+    }
+}
+
 /// Suspends a sleep of `sleep` after a moment.
 fn suspend(guest: &mut Guest, sleep: [u8; 48]) {
     let interrupter = guest.wasi.interrupter();

@@ -1,1 +1,65 @@
-//! Placeholder.
+//! A WebAssembly sandbox runtime whose programs can be stopped anywhere, stored and resumed.
+//!
+//! An [`Engine`] compiles, a [`Program`] is a module ready to run, an [`Instance`] is one run of it. An instance that is
+//! asked to stop, through a [`Handle`] from any thread, is suspended at its next loop or call; its [`Snapshot`] can be
+//! stored as an image, and [`Program::resume`] makes an instance of an image, in this process or another one.
+//!
+//! ```
+//! use wsnap::snapshots::Store;
+//! use wsnap::wasi::{Grants, SavedState, Wasi, WasiConfig};
+//! use wsnap::{Call, Engine, EngineConfig, Outcome, Program, WASI_SECTION};
+//!
+//! let count = r#"(module (func (export "count") (result i64) (local $n i64)
+//!     (loop $again
+//!         (local.set $n (i64.add (local.get $n) (i64.const 1)))
+//!         (br_if $again (i64.lt_u (local.get $n) (i64.const 30_000_000))))
+//!     (local.get $n)))"#;
+//! let engine = Engine::new(&EngineConfig::default())?;
+//! let program = Program::new(&engine, count.into())?;
+//! let call = Call { export: "count".into(), arguments: vec![] };
+//! let mut instance = program.start(Wasi::new(WasiConfig::default())?, call)?;
+//!
+//! let handle = instance.handle();
+//! let stopper = std::thread::spawn(move || handle.request_stop());
+//! assert!(matches!(instance.run()?, Outcome::Suspended(_)));
+//! # stopper.join().unwrap();
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path().join("store");
+//! let store = Store::open(directory)?;
+//! let id = instance.snapshot()?.store(&store)?;
+//! drop(instance);
+//!
+//! let image = store.load(id)?;
+//! let host = SavedState::decode(&image.manifest().host[WASI_SECTION])?;
+//! let mut resumed = program.resume(&image, Wasi::restore(&host, Grants::default())?)?;
+//! let Outcome::Returned(results) = resumed.run()? else { panic!("nobody stops it again") };
+//! assert_eq!(results, [wsnap::snapshots::Value::I64(30_000_000)]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cache;
+mod capture;
+mod control;
+mod creator;
+mod engine;
+mod error;
+mod frames;
+mod host;
+mod instance;
+mod memory;
+pub mod names;
+mod program;
+mod restore;
+mod values;
+
+pub use capture::{Snapshot, WASI_SECTION};
+pub use control::Handle;
+pub use engine::{Engine, EngineConfig};
+pub use error::{Error, Result};
+pub use host::StopReason;
+pub use instance::{Call, Instance, Outcome, Trap};
+pub use program::Program;
+pub use wsnap_instrument::ValueClass;
+pub use wsnap_snapshots as snapshots;
+pub use wsnap_wasi as wasi;

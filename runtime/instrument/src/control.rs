@@ -44,8 +44,8 @@ pub const CONTROL_PAGES: u64 = 16384;
 /// Size of the control memory in bytes.
 pub const CONTROL_BYTES: u32 = (CONTROL_PAGES * 65536) as u32;
 
-/// Size in bytes of what stands before the values of a saved frame: function index and site offset.
-pub const SAVED_HEADER_BYTES: u32 = 8;
+/// Size in bytes of what stands before the values of a saved frame: function index, site offset, frame size.
+pub const SAVED_HEADER_BYTES: u32 = 12;
 /// Size in bytes of what stands before the values of a frame to restore: clone, entry, frame size, zero.
 pub const RESTORE_HEADER_BYTES: u32 = 16;
 

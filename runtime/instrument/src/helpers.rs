@@ -110,6 +110,7 @@ pub(crate) fn wrapper(
     let size = SAVED_HEADER_BYTES + classes.iter().map(|class| class.size_bytes()).sum::<u32>();
     sink.i32_const(size as i32).call(safepoint).local_tee(frame);
     sink.i64_const(i64::from(import)).i64_store(at(control_memory, 0));
+    sink.local_get(frame).i32_const(size as i32).i32_store(at(control_memory, 8));
     let mut offset = SAVED_HEADER_BYTES;
     for (param, class) in (0..).zip(&classes) {
         store_value(&mut sink, control_memory, frame, param, *class, offset, savers);

@@ -61,3 +61,6 @@ pub use names::Name;
 pub use points::Point;
 pub use rewrite::{Rewritten, rewrite};
 pub use types::ValueClass;
+
+/// Names this version of the rewriter: what two versions with the same fingerprint make of a module is the same.
+pub const FINGERPRINT: &str = env!("WSNAP_INSTRUMENT_FINGERPRINT");

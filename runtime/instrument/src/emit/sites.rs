@@ -32,16 +32,17 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.sink().if_(enc::BlockType::Empty).i32_const(size as i32).call(safepoint).local_tee(frame).i32_eqz();
         self.hint(true);
         self.sink().br_if(0);
-        self.store_frame(frame, site, &values);
+        self.store_frame(frame, site, size, &values);
         self.default_results();
         self.sink().return_().end();
     }
 
     /// Stores header and values at the address in `frame`.
-    fn store_frame(&mut self, frame: u32, site: u32, values: &[(u32, ValueClass)]) {
+    fn store_frame(&mut self, frame: u32, site: u32, size: u32, values: &[(u32, ValueClass)]) {
         let header = u64::from(self.function) | u64::from(site) << 32;
-        let at = self.memory(0);
+        let (at, size_at) = (self.memory(0), self.memory(8));
         self.sink().local_get(frame).i64_const(header as i64).i64_store(at);
+        self.sink().local_get(frame).i32_const(size as i32).i32_store(size_at);
         let (control_memory, savers) = (self.around.control_memory, self.around.save_reference);
         let mut offset = SAVED_HEADER_BYTES;
         for &(local, class) in values {

@@ -1,0 +1,96 @@
+//! The compiler and its settings.
+
+use crate::cache::Cache;
+use crate::creator::{Creator, GC_HEAP_RESERVATION, MEMORY_GUARD, MEMORY_RESERVATION};
+use crate::error::{Error, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How programs are compiled and run.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The compilation target: none for this machine's, or `pulley64` for the portable interpreter.
+    pub target: Option<String>,
+    /// Whether every machine shall compute the same bits: not-a-number values are canonical, relaxed SIMD is not.
+    pub deterministic: bool,
+    /// How much native stack a program may use, in bytes. A resumed program may need somewhat more than one that never
+    /// stopped, so give it more.
+    pub stack_bytes: usize,
+    /// The directory of the code cache, if there is one.
+    pub cache: Option<PathBuf>,
+    /// Whether programs run unrewritten under the engine's defaults: they cannot be suspended.
+    pub bare: bool,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { target: None, deterministic: false, stack_bytes: 16 << 20, cache: None, bare: false }
+    }
+}
+
+/// Compiles and runs programs. Clones share everything.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    engine: wasmtime::Engine,
+    config: EngineConfig,
+    cache: Option<Cache>,
+}
+
+/// Native stack that the host's own functions need below the guest's, in bytes.
+const HOST_STACK_BYTES: usize = 512 << 10;
+
+impl Engine {
+    /// Sets up an engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] when the target is unknown or the settings contradict each other, [`Error::Cache`] when the
+    /// code cache cannot be created or does not belong to this user alone.
+    pub fn new(config: &EngineConfig) -> Result<Self> {
+        let fail = |source| Error::Engine {
+            target: config.target.clone().unwrap_or_else(|| "this machine".into()),
+            source,
+        };
+        let mut settings = wasmtime::Config::new();
+        if let Some(target) = &config.target {
+            settings.target(target).map_err(fail)?;
+        }
+        settings.cranelift_nan_canonicalization(config.deterministic);
+        if !config.bare {
+            // A program that resumes elsewhere must find relaxed instructions choose as before.
+            settings.relaxed_simd_deterministic(true);
+            settings.wasm_branch_hinting(true);
+            settings.with_host_memory(Arc::new(Creator));
+            settings.memory_init_cow(false);
+            settings.memory_reservation(MEMORY_RESERVATION);
+            settings.memory_guard_size(MEMORY_GUARD);
+            settings.memory_may_move(false);
+            settings.gc_heap_reservation(GC_HEAP_RESERVATION);
+            settings.max_wasm_stack(config.stack_bytes);
+        }
+        let engine = wasmtime::Engine::new(&settings).map_err(fail)?;
+        let cache = config.cache.as_ref().map(|directory| Cache::open(directory)).transpose()?;
+        Ok(Self(Arc::new(Inner { engine, config: config.clone(), cache })))
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &EngineConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.0.cache.as_ref()
+    }
+
+    /// Runs `work`, which enters guest code, on a stack that is large enough for it.
+    pub(crate) fn on_stack<T>(&self, work: impl FnOnce() -> T) -> T {
+        let needed = self.0.config.stack_bytes + HOST_STACK_BYTES;
+        if self.0.config.bare { work() } else { stacker::maybe_grow(needed, needed + HOST_STACK_BYTES, work) }
+    }
+}

@@ -1,0 +1,274 @@
+//! Frames between the control memory and the guest's own terms.
+//!
+//! A *raw* frame is what code of the rewritten module writes and clones read; its form is the rewriter's business. A
+//! [`SavedFrame`] says the same in terms of the original module, except that references are still numbers in the tables
+//! of saved references.
+
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
+use wsnap_instrument::{CloneRequest, Facts, Module, Point, PointLayout, ValueClass, layouts, sites};
+
+/// Where an activation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a function of the module.
+    At(Point),
+    /// Before a call of an imported function that is made again.
+    HostCall,
+}
+
+/// A value of a frame. The bits of a reference are its number in the table of saved references of its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SavedValue {
+    pub class: ValueClass,
+    pub bits: u128,
+}
+
+/// An activation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SavedFrame {
+    pub function: u32,
+    pub place: Place,
+    pub locals: Vec<(u32, SavedValue)>,
+    pub operands: Vec<SavedValue>,
+}
+
+/// A raw frame that has been located, not read.
+struct Located<'b> {
+    function: u32,
+    site: u32,
+    values: &'b [u8],
+}
+
+/// What is known of the layouts at points of a module's functions.
+pub(crate) struct Layouts<'m, 'a> {
+    module: &'m Module<'a>,
+    facts: &'m Facts,
+    known: HashMap<(u32, Point), PointLayout>,
+}
+
+impl<'m, 'a> Layouts<'m, 'a> {
+    pub fn new(module: &'m Module<'a>, facts: &'m Facts) -> Self {
+        Self { module, facts, known: HashMap::new() }
+    }
+
+    /// Finds the layouts at `points` of `function`, looking at its body once.
+    pub fn learn(&mut self, function: u32, points: &BTreeSet<Point>) -> Result<()> {
+        let points: Vec<Point> =
+            points.iter().copied().filter(|point| !self.known.contains_key(&(function, *point))).collect();
+        if points.is_empty() {
+            return Ok(());
+        }
+        let found = layouts(self.module, self.facts, function, &points)?;
+        self.known.extend(points.iter().map(|point| (function, *point)).zip(found));
+        Ok(())
+    }
+
+    /// The layout at a point that has been learnt.
+    pub fn get(&self, function: u32, point: Point) -> Result<&PointLayout> {
+        let unknown = || Error::Image(format!("function {function} has no {point}"));
+        self.known.get(&(function, point)).ok_or_else(unknown)
+    }
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::Internal(wasmtime::Error::msg(format!("the frame buffer is corrupt: {what}")))
+}
+
+fn word(bytes: &[u8], offset: usize) -> Result<u32> {
+    let word = bytes.get(offset..).and_then(|rest| rest.first_chunk::<4>());
+    Ok(u32::from_le_bytes(*word.ok_or_else(|| corrupt("a frame is cut off"))?))
+}
+
+/// Reads the raw frames in `bytes`, innermost first there. Returns them outermost first.
+pub(crate) fn read(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
+    let located = locate(bytes)?;
+    let mut offsets: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    for frame in located.iter().filter(|frame| !module.is_imported_function(frame.function)) {
+        offsets.entry(frame.function).or_default().insert(frame.site);
+    }
+    let mut points = HashMap::new();
+    for (function, offsets) in offsets {
+        let offsets: Vec<u32> = offsets.into_iter().collect();
+        let found = sites(module, function, &offsets)?;
+        let mut wanted: BTreeSet<Point> = found.iter().map(|site| site.layout).collect();
+        if let Some(innermost) = located.first().filter(|frame| frame.function == function) {
+            let place = offsets.iter().position(|offset| *offset == innermost.site);
+            wanted.extend(place.map(|place| found[place].innermost));
+        }
+        layouts.learn(function, &wanted)?;
+        points.extend(offsets.into_iter().map(|offset| (function, offset)).zip(found));
+    }
+    let mut frames = Vec::with_capacity(located.len());
+    for (depth, frame) in located.iter().enumerate() {
+        frames.push(if module.is_imported_function(frame.function) {
+            read_host_call(module, frame)?
+        } else {
+            let site = points[&(frame.function, frame.site)];
+            let point = if depth == 0 { site.innermost } else { site.layout };
+            read_frame(frame, layouts.get(frame.function, site.layout)?, point, layouts)?
+        });
+    }
+    frames.reverse();
+    Ok(frames)
+}
+
+fn locate(mut bytes: &[u8]) -> Result<Vec<Located<'_>>> {
+    let mut located = Vec::new();
+    while !bytes.is_empty() {
+        let size = word(bytes, 8)? as usize;
+        let frame = bytes.get(..size).filter(|frame| frame.len() >= SAVED_HEADER_BYTES as usize);
+        let frame = frame.ok_or_else(|| corrupt("a frame has no room"))?;
+        located.push(Located {
+            function: word(frame, 0)?,
+            site: word(frame, 4)?,
+            values: &frame[SAVED_HEADER_BYTES as usize..],
+        });
+        bytes = &bytes[size..];
+    }
+    Ok(located)
+}
+
+/// Takes a value of `class` off the front of `bytes`.
+fn take(bytes: &mut &[u8], class: ValueClass) -> Result<SavedValue> {
+    let (value, rest) =
+        bytes.split_at_checked(class.size_bytes() as usize).ok_or_else(|| corrupt("a frame lacks a value"))?;
+    *bytes = rest;
+    let mut bits = [0; 16];
+    bits[..value.len()].copy_from_slice(value);
+    Ok(SavedValue { class, bits: u128::from_le_bytes(bits) })
+}
+
+fn read_host_call(module: &Module<'_>, frame: &Located<'_>) -> Result<SavedFrame> {
+    let (params, _) = module.signature(frame.function).ok_or_else(|| corrupt("a function does not exist"))?;
+    let mut values = frame.values;
+    let operands = params.iter().map(|ty| take(&mut values, ValueClass::of(*ty))).collect::<Result<_>>()?;
+    Ok(SavedFrame { function: frame.function, place: Place::HostCall, locals: Vec::new(), operands })
+}
+
+/// Reads the values of a frame that was stored with `stored` as its layout and stands at `point`. They differ where the
+/// innermost frame stopped behind a call: it has the results on its operand stack, and fewer locals may be live.
+fn read_frame(
+    frame: &Located<'_>,
+    stored: &PointLayout,
+    point: Point,
+    layouts: &Layouts<'_, '_>,
+) -> Result<SavedFrame> {
+    let layout = layouts.get(frame.function, point)?;
+    let mut values = frame.values;
+    let mut locals = Vec::with_capacity(layout.locals.len());
+    for (local, class) in &stored.locals {
+        let value = take(&mut values, *class)?;
+        if layout.locals.binary_search_by_key(local, |(local, _)| *local).is_ok() {
+            locals.push((*local, value));
+        }
+    }
+    let mut operands = Vec::with_capacity(layout.operands.len());
+    for class in stored.operands.iter().chain(&stored.results) {
+        operands.push(take(&mut values, *class)?);
+    }
+    operands.truncate(layout.operands.len());
+    if !values.is_empty() || !has_layout(&locals, &operands, layout) {
+        return Err(corrupt("a frame does not have the layout of its point"));
+    }
+    Ok(SavedFrame { function: frame.function, place: Place::At(point), locals, operands })
+}
+
+fn has_layout(locals: &[(u32, SavedValue)], operands: &[SavedValue], layout: &PointLayout) -> bool {
+    let locals = locals.iter().map(|(local, value)| (*local, value.class));
+    locals.eq(layout.locals.iter().copied()) && operands.iter().map(|value| value.class).eq(layout.operands.iter().copied())
+}
+
+/// What clones the frames need, and the frames as bytes for the control memory, outermost first.
+pub(crate) struct Restore {
+    pub requests: Vec<CloneRequest>,
+    pub bytes: Vec<u8>,
+}
+
+/// Lays frames out for restoring, after checking that they fit the module and each other.
+///
+/// # Errors
+///
+/// [`Error::Image`] if a frame does not have the layout of its point, or calls what its neighbour is not.
+pub(crate) fn write(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, frames: &[SavedFrame]) -> Result<Restore> {
+    let mut points: BTreeMap<u32, BTreeSet<Point>> = BTreeMap::new();
+    for frame in frames {
+        let wanted = points.entry(frame.function).or_default();
+        if let Place::At(point) = frame.place {
+            wanted.insert(point);
+        }
+    }
+    let mut requests = Vec::with_capacity(points.len());
+    for (function, points) in points {
+        let exists = function < module.function_count();
+        if !exists || module.is_imported_function(function) != points.is_empty() {
+            return Err(Error::Image(format!("a frame cannot belong to function {function}")));
+        }
+        if !points.is_empty() {
+            layouts.learn(function, &points).map_err(|error| Error::Image(error.to_string()))?;
+        }
+        requests.push(CloneRequest { function, points: points.into_iter().collect() });
+    }
+    let mut bytes = Vec::new();
+    for (depth, frame) in frames.iter().enumerate() {
+        check(module, layouts, frame, frames.get(depth + 1))?;
+        write_frame(&mut bytes, &requests, frame)?;
+    }
+    Ok(Restore { requests, bytes })
+}
+
+/// Checks that `frame` has the layout of its point, and that what it calls can be the `next` frame.
+fn check(
+    module: &Module<'_>,
+    layouts: &Layouts<'_, '_>,
+    frame: &SavedFrame,
+    next: Option<&SavedFrame>,
+) -> Result<()> {
+    let wrong = |what: &str| Error::Image(format!("a frame of function {} {what}", frame.function));
+    let results = |function: u32| module.signature(function).map(|(_, results)| results).unwrap_or_default();
+    match (frame.place, next) {
+        (Place::HostCall, None) => {
+            let (params, _) = module.signature(frame.function).unwrap_or_default();
+            let params = params.iter().map(|ty| ValueClass::of(*ty));
+            let fits = frame.locals.is_empty() && frame.operands.iter().map(|value| value.class).eq(params);
+            fits.then_some(()).ok_or_else(|| wrong("has other arguments than the import"))
+        }
+        (Place::At(point), next) => {
+            let layout = layouts.get(frame.function, point)?;
+            if !has_layout(&frame.locals, &frame.operands, layout) {
+                return Err(wrong("does not have the values that are live there"));
+            }
+            match (point, next) {
+                (Point::Next(_), None) => Ok(()),
+                (Point::Calling(_), Some(next)) => {
+                    let given = results(next.function).iter().map(|ty| ValueClass::of(*ty));
+                    let fits = given.eq(layout.results.iter().copied());
+                    fits.then_some(()).ok_or_else(|| wrong("waits for other results than the next frame gives"))
+                }
+                (Point::Calling(_), None) => Err(wrong("waits for a call that is not there")),
+                (Point::Next(_), Some(_)) => Err(wrong("has another above it but calls nothing")),
+            }
+        }
+        (Place::HostCall, Some(_)) => Err(wrong("is a call of the host but not the innermost one")),
+    }
+}
+
+fn write_frame(bytes: &mut Vec<u8>, requests: &[CloneRequest], frame: &SavedFrame) -> Result<()> {
+    let unknown = || Error::Image(format!("function {} has no such point", frame.function));
+    let clone = requests.binary_search_by_key(&frame.function, |request| request.function).map_err(|_| unknown())?;
+    let entry = match frame.place {
+        Place::HostCall => 0,
+        Place::At(point) => requests[clone].points.iter().position(|other| *other == point).ok_or_else(unknown)?,
+    };
+    let start = bytes.len();
+    bytes.resize(start + RESTORE_HEADER_BYTES as usize, 0);
+    for value in frame.locals.iter().map(|(_, value)| value).chain(&frame.operands) {
+        bytes.extend_from_slice(&value.bits.to_le_bytes()[..value.class.size_bytes() as usize]);
+    }
+    let size = (bytes.len() - start) as u32;
+    for (place, word) in [clone as u32, entry as u32, size].into_iter().enumerate() {
+        bytes[start + 4 * place..start + 4 * place + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    Ok(())
+}

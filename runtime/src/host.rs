@@ -1,0 +1,133 @@
+//! What the program's imports reach: the host state of one instance, and the functions that act on it.
+
+use crate::control::Control;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use wasmtime::{Caller, Linker, Memory};
+use wsnap_wasi::{Errno, Stop, Wasi};
+
+/// The state that host functions find.
+pub(crate) struct HostState {
+    pub wasi: Wasi,
+    /// None for a program that runs bare.
+    pub control: Option<Arc<Control>>,
+    /// The memory that WASI calls read and write, once the module is instantiated.
+    pub memory: Option<Memory>,
+    /// Why the program is unwinding, once it is.
+    pub stop: Option<StopReason>,
+}
+
+/// Why a program was suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// Somebody asked for it through a [`crate::Handle`].
+    Requested,
+    /// It reached the safepoint that it was told to stop at.
+    Safepoint,
+    /// It would have had to wait for standard input, and was told to stop then.
+    Stdin,
+}
+
+/// The program ended itself, by `proc_exit`.
+#[derive(Debug, thiserror::Error)]
+#[error("exit with status {0}")]
+pub(crate) struct Exit(pub u32);
+
+/// The frame buffer is full.
+#[derive(Debug, thiserror::Error)]
+#[error("the call stack does not fit into the frame buffer")]
+pub(crate) struct FramesFull;
+
+impl HostState {
+    /// A blocking call was cut short before it took effect. Returns whether the program unwinds; otherwise the call is
+    /// to be made again at once.
+    fn is_suspended(&mut self) -> bool {
+        let Some(control) = &self.control else {
+            self.wasi.interrupter().clear();
+            return false;
+        };
+        let reason = if self.wasi.stopped_at_stdin() {
+            StopReason::Stdin
+        } else if control.is_stop_wanted() {
+            StopReason::Requested
+        } else {
+            self.wasi.interrupter().clear();
+            return false;
+        };
+        control.begin_unwinding();
+        self.stop = Some(reason);
+        true
+    }
+
+    /// A safepoint asks what to do.
+    pub fn at_safepoint(&mut self) {
+        let Some(control) = &self.control else { return };
+        let reason = if control.take_counted_out() {
+            StopReason::Safepoint
+        } else if control.is_stop_wanted() {
+            StopReason::Requested
+        } else {
+            return;
+        };
+        control.begin_unwinding();
+        self.stop = Some(reason);
+    }
+}
+
+/// Makes a WASI call on the program's memory, again and again until it took effect or the program unwinds.
+fn call(
+    caller: &mut Caller<'_, HostState>,
+    mut function: impl FnMut(&mut Wasi, &mut [u8]) -> Result<Errno, Stop>,
+) -> wasmtime::Result<u32> {
+    let memory = caller.data().memory.ok_or_else(|| wasmtime::Error::msg("the module calls WASI without a memory"))?;
+    loop {
+        let (bytes, state) = memory.data_and_store_mut(&mut *caller);
+        match function(&mut state.wasi, bytes) {
+            Ok(errno) => return Ok(errno.raw()),
+            Err(Stop::Exit(status)) => return Err(Exit(status).into()),
+            Err(Stop::Suspended) if state.is_suspended() => return Ok(0),
+            Err(Stop::Suspended) => {}
+        }
+    }
+}
+
+/// All functions that the host provides.
+pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine.wasmtime());
+    link(&mut linker).map_err(Error::Internal)?;
+    Ok(linker)
+}
+
+macro_rules! define_link {
+    ($($name:ident($($parameter:ident: $type:ident),*) -> $result:ident;)*) => {
+        fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+            $(define_link!(@one linker, $result $name($($parameter: $type),*));)*
+            Ok(())
+        }
+    };
+    (@one $linker:ident, errno $name:ident($($parameter:ident: $type:ident),*)) => {
+        $linker.func_wrap(
+            "wasi_snapshot_preview1",
+            stringify!($name),
+            |mut caller: Caller<'_, HostState>, $($parameter: $type),*| {
+                call(&mut caller, |wasi, memory| wasi.$name(memory, $($parameter),*))
+            },
+        )?;
+    };
+    (@one $linker:ident, never $name:ident($($parameter:ident: $type:ident),*)) => {
+        $linker.func_wrap(
+            "wasi_snapshot_preview1",
+            stringify!($name),
+            |mut caller: Caller<'_, HostState>, $($parameter: $type),*| -> wasmtime::Result<()> {
+                match caller.data_mut().wasi.$name(&mut [], $($parameter),*) {
+                    Ok(never) => match never {},
+                    Err(Stop::Exit(status)) => Err(Exit(status).into()),
+                    Err(Stop::Suspended) => Err(wasmtime::Error::msg("a call that never returns cannot be suspended")),
+                }
+            },
+        )?;
+    };
+}
+
+wsnap_wasi::for_each_function!(define_link);

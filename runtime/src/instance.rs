@@ -1,0 +1,476 @@
+//! Running programs.
+//!
+//! ```text
+//!   Program::start ──> ready ──run──> running ──────> ended: returned, exited, trapped
+//!                                      │    ^
+//!                            suspended v    │ run
+//!   Program::resume ────────────────> frames ──snapshot──> image
+//! ```
+//!
+//! While a program is suspended its call stack lies in `frames`; everything else stays where it is, in the store of the
+//! engine and in the mapped memories, so it can go on in place.
+
+use crate::control::{Control, Handle};
+use crate::creator::{MEMORY_GUARD, MEMORY_RESERVATION, with_memories};
+use crate::error::{Error, Result};
+use crate::frames::{self, Layouts, SavedFrame};
+use crate::host::{Exit, FramesFull, HostState, StopReason};
+use crate::memory::Mapping;
+use crate::program::Program;
+use crate::values::{References, table};
+use std::sync::Arc;
+use wasmtime::{Extern, Func, Ref, Store, Val};
+use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
+use wsnap_instrument::{Import, Module, Name, hooks};
+use wsnap_snapshots::{Phase, Value};
+use wsnap_wasi::Wasi;
+
+/// A call of an exported function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The name of the exported function.
+    pub export: String,
+    /// Its arguments.
+    pub arguments: Vec<Value>,
+}
+
+impl Call {
+    /// The call that runs a WASI command.
+    pub fn command() -> Self {
+        Self { export: "_start".into(), arguments: Vec::new() }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The function returned.
+    Returned(Vec<Value>),
+    /// The program ended itself with this status.
+    Exited(u32),
+    /// The program trapped, or threw an exception that it did not catch.
+    Trapped(Trap),
+    /// The program stands still and can be stored, or go on.
+    Suspended(StopReason),
+}
+
+/// Why a program trapped, and where.
+#[derive(Debug)]
+pub struct Trap(pub(crate) wasmtime::Error);
+
+impl std::fmt::Display for Trap {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:?}", self.0)
+    }
+}
+
+/// Where a program is in its life.
+pub(crate) enum State {
+    /// The phase begins with the next run.
+    Ready,
+    /// Its call stack, outermost frame first; at least one.
+    Suspended(Vec<SavedFrame>),
+    Ended,
+}
+
+/// A program that runs, is suspended, or has ended.
+pub struct Instance {
+    pub(crate) program: Program,
+    pub(crate) store: Store<HostState>,
+    pub(crate) instance: wasmtime::Instance,
+    pub(crate) state: State,
+    pub(crate) phase: Phase,
+    pub(crate) call: Call,
+    /// The program's memories by index; empty for a program that runs bare.
+    pub(crate) memories: Vec<Arc<Mapping>>,
+    pub(crate) control: Option<Arc<Control>>,
+}
+
+impl Program {
+    /// Makes an instance that will call an exported function, after the module's start function if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoExport`] and [`Error::Arguments`] when the call is impossible, [`Error::Import`] and
+    /// [`Error::Instantiate`] when the module cannot be instantiated.
+    pub fn start(&self, wasi: Wasi, call: Call) -> Result<Instance> {
+        let (params, _) =
+            self.signature(&call.export).ok_or_else(|| Error::NoExport { export: call.export.clone() })?;
+        if !call.arguments.iter().map(|value| crate::values::class_of_value(*value)).eq(params) {
+            return Err(Error::Arguments { export: call.export });
+        }
+        if self.engine().config().bare {
+            return Instance::bare(self, wasi, call);
+        }
+        let module = self.parsed()?;
+        let memories = module.memories().iter().map(|ty| initial_memory(ty, ty.initial)).collect::<Result<_>>()?;
+        let mut instance = Instance::new(self, &module, wasi, call, memories)?;
+        instance.apply_data(&module)?;
+        instance.phase = if module.start().is_some() { Phase::Start } else { Phase::Export };
+        Ok(instance)
+    }
+}
+
+/// A memory of so many pages, zero, with as much address space as it may ever need.
+pub(crate) fn initial_memory(ty: &wasmparser::MemoryType, pages: u64) -> Result<Arc<Mapping>> {
+    /// How far a 64-bit memory can grow, in bytes.
+    const MEMORY64_MAX: u64 = 1 << 36;
+    let page = 1u64 << ty.page_size_log2();
+    let bytes = |pages: u64| pages.saturating_mul(page);
+    let reserved = if ty.memory64 {
+        ty.maximum.map_or(MEMORY64_MAX, bytes).clamp(MEMORY_RESERVATION, MEMORY64_MAX)
+    } else {
+        MEMORY_RESERVATION
+    };
+    let size = usize::try_from(bytes(pages)).unwrap_or(usize::MAX);
+    Mapping::new(size, reserved as usize, MEMORY_GUARD as usize)
+}
+
+impl Instance {
+    /// Instantiates the rewritten module over `memories`, one for each of the program's.
+    pub(crate) fn new(
+        program: &Program,
+        module: &Module<'_>,
+        wasi: Wasi,
+        call: Call,
+        memories: Vec<Arc<Mapping>>,
+    ) -> Result<Self> {
+        let engine = program.engine();
+        let control_memory = Mapping::new(CONTROL_BYTES as usize, MEMORY_RESERVATION as usize, MEMORY_GUARD as usize)?;
+        let control = Arc::new(Control::new(control_memory.clone(), wasi.interrupter()));
+        let host = HostState { wasi, control: Some(control.clone()), memory: None, stop: None };
+        let mut store = Store::new(engine.wasmtime(), host);
+        let imports = resolve_imports(program, module, &mut store, &memories)?;
+        let defined = memories[module.imported_memories() as usize..].iter().cloned().chain([control_memory]);
+        let instantiate = || wasmtime::Instance::new(&mut store, &program.0.module, &imports);
+        let instance = engine.on_stack(|| with_memories(defined, instantiate)).map_err(Error::Instantiate)?;
+
+        store.data_mut().memory = instance
+            .get_memory(&mut store, "memory")
+            .or_else(|| instance.get_memory(&mut store, &Name::Memory(0).in_module(module)));
+        fill_hooks(&mut store, instance, module)?;
+        Ok(Self {
+            program: program.clone(),
+            store,
+            instance,
+            state: State::Ready,
+            phase: Phase::Export,
+            call,
+            memories,
+            control: Some(control),
+        })
+    }
+
+    /// Instantiates the module as it is.
+    fn bare(program: &Program, wasi: Wasi, call: Call) -> Result<Self> {
+        let mut store =
+            Store::new(program.engine().wasmtime(), HostState { wasi, control: None, memory: None, stop: None });
+        for import in program.0.module.imports() {
+            if program.0.linker.get(&mut store, import.module(), import.name()).is_err() {
+                return Err(missing_import(import.module(), import.name(), &import.ty()));
+            }
+        }
+        let instance = program.0.linker.instantiate(&mut store, &program.0.module).map_err(Error::Instantiate)?;
+        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        Ok(Self {
+            program: program.clone(),
+            store,
+            instance,
+            state: State::Ready,
+            phase: Phase::Export,
+            call,
+            memories: Vec::new(),
+            control: None,
+        })
+    }
+
+    /// Copies the active data segments into the memories.
+    fn apply_data(&mut self, module: &Module<'_>) -> Result<()> {
+        for (segment, data) in (0u32..).zip(module.data()) {
+            let Some((memory, _)) = &data.active else { continue };
+            let name = Name::DataOffset(segment).in_module(module);
+            let function = self.function(&name)?;
+            let mut offset = [Val::I32(0)];
+            function.call(&mut self.store, &[], &mut offset).map_err(Error::Instantiate)?;
+            let start = match offset[0] {
+                Val::I64(offset) => offset as u64,
+                Val::I32(offset) => u64::from(offset as u32),
+                _ => u64::MAX,
+            };
+            let mapping = &self.memories[*memory as usize];
+            let range = usize::try_from(start).ok().and_then(|start| Some(start..start.checked_add(data.bytes.len())?));
+            if !range.is_some_and(|range| mapping.copy_in(range, data.bytes)) {
+                return Err(Error::Instantiate(wasmtime::Trap::MemoryOutOfBounds.into()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn function(&mut self, name: &str) -> Result<Func> {
+        let missing = || Error::NoExport { export: name.to_owned() };
+        self.instance.get_func(&mut self.store, name).ok_or_else(missing)
+    }
+
+    /// Asks the program to stop, from any thread.
+    pub fn handle(&self) -> Handle {
+        Handle(self.control.clone())
+    }
+
+    /// Makes the program stop at the `count`-th safepoint from now (the first, if `count` is zero). A program that runs
+    /// bare has none.
+    pub fn stop_at_safepoint(&mut self, count: u64) {
+        if let Some(control) = &self.control {
+            control.count_safepoints(count.max(1));
+        }
+    }
+
+    /// The program's host state.
+    pub fn wasi(&mut self) -> &mut Wasi {
+        &mut self.store.data_mut().wasi
+    }
+
+    /// The bytes of memory `index`.
+    pub fn memory(&mut self, index: u32) -> Option<&[u8]> {
+        if self.control.is_none() {
+            let memory = self.store.data().memory.filter(|_| index == 0)?;
+            return Some(memory.data(&self.store));
+        }
+        Some(self.memories.get(index as usize)?.view(&self.store))
+    }
+
+    /// The program that this is an instance of.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Runs the program, or lets it go on, until it ends or is suspended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] when it has ended, [`Error::Image`] when it cannot go on from its frames, and
+    /// [`Error::FramesFull`] when its call stack is too large to be suspended, which ends it.
+    pub fn run(&mut self) -> Result<Outcome> {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Ended => Err(Error::Ended),
+            State::Ready => self.run_phase(),
+            State::Suspended(frames) => match self.restore_frames(&frames) {
+                Ok(outermost) => self.enter(outermost, &[]),
+                Err(error) => {
+                    self.state = State::Suspended(frames);
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    fn run_phase(&mut self) -> Result<Outcome> {
+        if self.phase == Phase::Start {
+            let name = Name::Start.in_module(&self.program.clone().parsed()?);
+            let start = self.function(&name)?;
+            return self.enter(start, &[]);
+        }
+        let export = self.call.export.clone();
+        let function = self.function(&export)?;
+        let arguments = self.call.arguments.clone();
+        let arguments = self.to_vals(&arguments)?;
+        self.enter(function, &arguments)
+    }
+
+    fn to_vals(&mut self, values: &[Value]) -> Result<Vec<Val>> {
+        let numeric = |value: &Value| match *value {
+            Value::I32(value) => Some(Val::I32(value)),
+            Value::I64(value) => Some(Val::I64(value)),
+            Value::F32(bits) => Some(Val::F32(bits)),
+            Value::F64(bits) => Some(Val::F64(bits)),
+            Value::V128(bits) => Some(Val::V128(bits.into())),
+            Value::FuncRef(None) => Some(Val::FuncRef(None)),
+            Value::ExternRefNull => Some(Val::ExternRef(None)),
+            Value::ExnRef(None) => Some(Val::ExnRef(None)),
+            Value::FuncRef(Some(_)) | Value::ExnRef(Some(_)) => None,
+        };
+        let export = self.call.export.clone();
+        values.iter().map(|value| numeric(value).ok_or_else(|| Error::Arguments { export: export.clone() })).collect()
+    }
+
+    /// Enters guest code by `function` and sees how it comes back.
+    fn enter(&mut self, function: Func, arguments: &[Val]) -> Result<Outcome> {
+        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        let engine = self.program.engine().clone();
+        let store = &mut self.store;
+        let returned = engine.on_stack(|| function.call(store, arguments, &mut results));
+        if let Err(error) = returned {
+            return self.failed(error);
+        }
+        if self.control.as_ref().is_some_and(|control| control.is_unwinding()) {
+            return self.suspended();
+        }
+        if self.phase == Phase::Start {
+            self.phase = Phase::Export;
+            return self.run_phase();
+        }
+        Ok(Outcome::Returned(self.to_values(results)?))
+    }
+
+    fn to_values(&mut self, results: Vec<Val>) -> Result<Vec<Value>> {
+        let program = self.program.clone();
+        let simple = |value: &Val| match *value {
+            Val::I32(value) => Some(Value::I32(value)),
+            Val::I64(value) => Some(Value::I64(value)),
+            Val::F32(bits) => Some(Value::F32(bits)),
+            Val::F64(bits) => Some(Value::F64(bits)),
+            Val::V128(value) => Some(Value::V128(value.as_u128())),
+            Val::FuncRef(None) => Some(Value::FuncRef(None)),
+            Val::ExnRef(None) => Some(Value::ExnRef(None)),
+            Val::ExternRef(_) => Some(Value::ExternRefNull),
+            _ => None,
+        };
+        if let Some(values) = results.iter().map(simple).collect() {
+            return Ok(values);
+        }
+        let module = program.parsed()?;
+        let mut references = References::new(&mut self.store, self.instance, &module, program.facts()?)?;
+        results.into_iter().map(|value| references.to_value(&mut self.store, value)).collect()
+    }
+
+    fn failed(&mut self, error: wasmtime::Error) -> Result<Outcome> {
+        if let Some(Exit(status)) = error.downcast_ref() {
+            return Ok(Outcome::Exited(*status));
+        }
+        if error.is::<FramesFull>() {
+            return Err(Error::FramesFull { bytes: CONTROL_BYTES.into() });
+        }
+        let guests = error.is::<wasmtime::Trap>() || error.is::<wasmtime::ThrownException>();
+        if guests { Ok(Outcome::Trapped(Trap(error))) } else { Err(Error::Internal(error)) }
+    }
+
+    /// The call stack is unwound: takes the frames out of the control memory.
+    fn suspended(&mut self) -> Result<Outcome> {
+        let Some(control) = self.control.clone() else { return Err(Error::Bare) };
+        control.end_unwinding();
+        let reason = self.store.data_mut().stop.take().unwrap_or(StopReason::Requested);
+        let program = self.program.clone();
+        let module = program.parsed()?;
+        let mut layouts = Layouts::new(&module, program.facts()?);
+        let start = module.control_layout().frames() as usize;
+        let end = control.get(layout::SAVE_POINTER) as usize;
+        let bytes = control.memory().view(&self.store).get(start..end).unwrap_or_default();
+        self.state = State::Suspended(frames::read(&module, &mut layouts, bytes)?);
+        control.clear_request();
+        Ok(Outcome::Suspended(reason))
+    }
+
+    /// Lays the frames out for clones to restore, and returns the clone of the outermost one.
+    fn restore_frames(&mut self, frames: &[SavedFrame]) -> Result<Func> {
+        let Some(control) = self.control.clone() else { return Err(Error::Bare) };
+        let program = self.program.clone();
+        let module = program.parsed()?;
+        let mut layouts = Layouts::new(&module, program.facts()?);
+        let restore = frames::write(&module, &mut layouts, frames)?;
+        self.check_outermost(&module, &frames[0])?;
+        let start = module.control_layout().frames();
+        let range = start as usize..start as usize + restore.bytes.len();
+        if !control.memory().copy_in(range, &restore.bytes) {
+            return Err(Error::FramesFull { bytes: CONTROL_BYTES.into() });
+        }
+        control.set(layout::RESTORE_POINTER, start);
+        control.set(layout::SAVE_POINTER, start);
+        for count in [layout::SAVED_FUNCTIONS, layout::SAVED_EXTERNS, layout::SAVED_EXCEPTIONS] {
+            control.set(count, 0);
+        }
+
+        let clones = program.clones(&module, &restore.requests)?;
+        let mut imports = Vec::with_capacity(clones.imports.len());
+        for name in &clones.imports {
+            let missing = || Error::Internal(wasmtime::Error::msg(format!("the module has no export {name}")));
+            imports.push(self.instance.get_export(&mut self.store, name).ok_or_else(missing)?);
+        }
+        let instance =
+            wasmtime::Instance::new(&mut self.store, &clones.module, &imports).map_err(Error::Internal)?;
+        let outermost = restore.requests.binary_search_by_key(&frames[0].function, |request| request.function);
+        let name = Name::Clone(outermost.unwrap_or_default() as u32).in_module(&module);
+        let missing = || Error::NoExport { export: name.clone() };
+        instance.get_func(&mut self.store, &name).ok_or_else(missing)
+    }
+
+    /// The outermost frame must give what whoever called it waits for.
+    fn check_outermost(&mut self, module: &Module<'_>, outermost: &SavedFrame) -> Result<()> {
+        let expected = match self.phase {
+            Phase::Start => Vec::new(),
+            Phase::Export => self.program.signature(&self.call.export).map(|(_, results)| results).unwrap_or_default(),
+        };
+        let (_, results) = module.signature(outermost.function).unwrap_or_default();
+        let results = results.iter().map(|ty| wsnap_instrument::ValueClass::of(*ty));
+        let fits = results.eq(expected);
+        fits.then_some(()).ok_or_else(|| Error::Image("the outermost frame is not of the function that was called".into()))
+    }
+}
+
+fn missing_import(module: &str, name: &str, ty: &wasmtime::ExternType) -> Error {
+    let kind = match ty {
+        wasmtime::ExternType::Func(_) => "a function",
+        wasmtime::ExternType::Global(_) => "a global",
+        wasmtime::ExternType::Table(_) => "a table",
+        wasmtime::ExternType::Memory(_) => "a memory",
+        wasmtime::ExternType::Tag(_) => "a tag",
+    };
+    Error::Import { module: module.to_owned(), name: name.to_owned(), kind }
+}
+
+/// Finds what the module imports: functions of the host, and memories, which are the program's own here.
+fn resolve_imports(
+    program: &Program,
+    module: &Module<'_>,
+    store: &mut Store<HostState>,
+    memories: &[Arc<Mapping>],
+) -> Result<Vec<Extern>> {
+    let mut memories = module.memories().iter().zip(memories);
+    let mut resolved = Vec::new();
+    for (import, ty) in module.imports().iter().zip(program.0.module.imports()) {
+        let Import { module: from, name, .. } = *import;
+        if let Some(item) = program.0.linker.get(&mut *store, from, name).ok() {
+            resolved.push(item);
+        } else if matches!(import.ty, wasmparser::TypeRef::Memory(_)) {
+            let Some((_, mapping)) = memories.next() else { break };
+            resolved.push(own_memory(program, store, mapping, &ty.ty())?);
+        } else {
+            return Err(missing_import(from, name, &ty.ty()));
+        }
+    }
+    Ok(resolved)
+}
+
+/// Makes a memory for a module that imports it: the engine takes ours only where a module defines one.
+fn own_memory(
+    program: &Program,
+    store: &mut Store<HostState>,
+    mapping: &Arc<Mapping>,
+    ty: &wasmtime::ExternType,
+) -> Result<Extern> {
+    let Some(ty) = ty.memory() else { return Err(Error::Internal(wasmtime::Error::msg("not a memory"))) };
+    let index = if ty.is_64() { "i64 " } else { "" };
+    let maximum = ty.maximum().map(|pages| pages.to_string()).unwrap_or_default();
+    let text = format!("(module (memory (export \"memory\") {index}{} {maximum}))", ty.minimum());
+    let wasm = wat::parse_str(&text).map_err(|error| Error::Text(error.to_string()))?;
+    let module = wasmtime::Module::from_binary(program.engine().wasmtime(), &wasm).map_err(Error::Compile)?;
+    let instantiate = || wasmtime::Instance::new(&mut *store, &module, &[]);
+    let instance = with_memories([mapping.clone()], instantiate).map_err(Error::Instantiate)?;
+    let memory = instance.get_export(store, "memory");
+    memory.ok_or_else(|| Error::Internal(wasmtime::Error::msg("the memory is not exported")))
+}
+
+/// Puts the host's functions where safepoints call them.
+fn fill_hooks(store: &mut Store<HostState>, instance: wasmtime::Instance, module: &Module<'_>) -> Result<()> {
+    let table = table(store, instance, &Name::Hooks.in_module(module))?;
+    let safepoint = Func::wrap(&mut *store, |mut caller: wasmtime::Caller<'_, HostState>| {
+        caller.data_mut().at_safepoint();
+    });
+    let full = Func::wrap(&mut *store, || -> wasmtime::Result<()> { Err(FramesFull.into()) });
+    for (place, function) in [(hooks::SAFEPOINT, safepoint), (hooks::FRAMES_FULL, full)] {
+        table.set(&mut *store, place.into(), Ref::Func(Some(function))).map_err(Error::Internal)?;
+    }
+    let start = module.control_layout().frames();
+    if let Some(control) = &store.data().control {
+        control.set(layout::SAVE_POINTER, start);
+    }
+    Ok(())
+}

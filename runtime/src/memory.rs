@@ -1,0 +1,185 @@
+//! Memory of a program: a reservation of address space whose pages come from image files, copy-on-write, or are zero.
+//!
+//! ```text
+//!  base          base + size              base + reserved       + guard
+//!  | accessible: image pages mapped privately | no access: growth | no access |
+//!  |   over anonymous zero pages              |                   |           |
+//! ```
+//!
+//! The base never moves. A mapping is shared by the engine, which grows it, and by whoever looks at it between runs.
+
+#![expect(unsafe_code, reason = "maps memory and hands it to the engine")]
+
+use crate::error::{Error, Result};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use std::fs::File;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// A linear memory that the host owns.
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    /// Bytes from `base` on that belong to the mapping. Invariant: a multiple of the page size, never changes.
+    total: usize,
+    /// Bytes that may become accessible. Invariant: a multiple of the page size, at most `total`.
+    reserved: usize,
+    /// Bytes that the guest may access. Invariant: at most `reserved`; everything below is mapped readable and writable.
+    size: AtomicUsize,
+}
+
+// SAFETY: the address range is owned by this value alone and unmapped only when it is dropped; what goes on inside is
+// governed by the functions below, which state who may access it when.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; shared access goes through atomics or is exclusive by contract.
+unsafe impl Sync for Mapping {}
+
+/// The size of the system's pages in bytes.
+pub(crate) fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+fn failed(operation: &'static str, bytes: usize) -> impl FnOnce(rustix::io::Errno) -> Error {
+    move |errno| Error::Mapping { operation, bytes: bytes as u64, source: errno.into() }
+}
+
+impl Mapping {
+    /// Reserves `reserved + guard` bytes of address space, of which the first `size` are accessible and zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mapping`] when the system has no room.
+    pub fn new(size: usize, reserved: usize, guard: usize) -> Result<Arc<Self>> {
+        let page = page_size();
+        let too_large = || failed("reserve", usize::MAX)(rustix::io::Errno::NOMEM);
+        let reserved = reserved.max(size).checked_next_multiple_of(page).ok_or_else(too_large)?;
+        let total = guard
+            .checked_next_multiple_of(page)
+            .and_then(|guard| guard.checked_add(reserved))
+            .ok_or_else(too_large)?
+            .max(page);
+        // SAFETY: an anonymous mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
+        };
+        let base = NonNull::new(base.map_err(failed("reserve", total))?.cast::<u8>()).ok_or_else(too_large)?;
+        let mapping = Self { base, total, reserved, size: AtomicUsize::new(0) };
+        mapping.grow_to(size)?;
+        Ok(Arc::new(mapping))
+    }
+
+    /// The address of the first byte.
+    pub fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// How many bytes the guest may access.
+    pub fn size(&self) -> usize {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// How many bytes it may have at most.
+    pub fn capacity(&self) -> usize {
+        self.reserved
+    }
+
+    /// Whether at least `guard` bytes behind the reservation are inaccessible.
+    pub fn has_guard(&self, guard: usize) -> bool {
+        self.total - self.reserved >= guard
+    }
+
+    /// Makes the first `size` bytes accessible; bytes that were not before are zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mapping`] beyond the reservation, or when the system has no memory left.
+    pub fn grow_to(&self, size: usize) -> Result<()> {
+        let old = self.size().next_multiple_of(page_size());
+        let new = size.next_multiple_of(page_size());
+        if new > self.reserved {
+            return Err(failed("grow to", size)(rustix::io::Errno::NOMEM));
+        }
+        if new > old {
+            // SAFETY: `old..new` lies within the reservation, which this value owns, and nothing refers to it yet.
+            let result = unsafe {
+                let start = self.base().add(old).cast();
+                mprotect(start, new - old, MprotectFlags::READ | MprotectFlags::WRITE)
+            };
+            result.map_err(failed("grow by", new - old))?;
+        }
+        self.size.store(size, Ordering::Release);
+        Ok(())
+    }
+
+    /// Maps `length` bytes of `file` from `file_offset` on over the memory from `offset` on, privately: writes stay
+    /// here. All three are multiples of the page size and lie within memory and file. Must happen before anybody else
+    /// knows of the mapping, hence `Arc::get_mut`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mapping`] when the range is not one of the memory's, or the system refuses.
+    pub fn map_file(this: &mut Arc<Self>, offset: u64, file: &File, file_offset: u64, length: u64) -> Result<()> {
+        let refuse = || failed("map", length as usize)(rustix::io::Errno::INVAL);
+        let mapping = Arc::get_mut(this).ok_or_else(refuse)?;
+        let end = offset.checked_add(length).ok_or_else(refuse)?;
+        let accessible = mapping.size().next_multiple_of(page_size()) as u64;
+        let aligned = (offset | file_offset | length).is_multiple_of(page_size() as u64);
+        if !aligned || end > accessible || length == 0 {
+            return Err(refuse());
+        }
+        // SAFETY: the range lies within the accessible part of the reservation, which this value owns; the exclusive
+        // reference shows that nothing refers to it. The mapping stays readable and writable, as the invariant of
+        // `size` demands. Image files never shrink, so no access faults.
+        let mapped = unsafe {
+            mmap(
+                mapping.base().add(offset as usize).cast(),
+                length as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+                file,
+                file_offset,
+            )
+        };
+        mapped.map(drop).map_err(failed("map", length as usize))
+    }
+
+    /// The accessible bytes, while the store that the guest runs in is borrowed, so that it cannot run.
+    pub fn view<'s, T>(&'s self, _store: &'s wasmtime::Store<T>) -> &'s [u8] {
+        // SAFETY: the bytes are mapped readable (invariant of `size`). Guest code and host functions write to them only
+        // while the store is borrowed exclusively, and `copy_in` only while the guest has not begun to run; the words
+        // that other threads write are atomics of the control memory, of which only the frames are viewed.
+        unsafe { std::slice::from_raw_parts(self.base(), self.size()) }
+    }
+
+    /// Copies `bytes` to `range`; returns false, and does nothing, if that is not their length or not in the memory.
+    /// Only for a memory whose guest does not run and of which nobody holds a view.
+    pub fn copy_in(&self, range: std::ops::Range<usize>, bytes: &[u8]) -> bool {
+        if range.len() != bytes.len() || range.start > range.end || range.end > self.size() {
+            return false;
+        }
+        // SAFETY: the range is mapped writable (checked against `size`), `bytes` is no part of it, as views are not
+        // held, and the guest, which alone has other pointers to it, does not run.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base().add(range.start), bytes.len()) };
+        true
+    }
+
+    /// The aligned 32-bit word at `offset`, which guest code and other threads access at the same time.
+    ///
+    /// # Panics
+    ///
+    /// If the word is not aligned or lies outside the memory.
+    pub fn word(&self, offset: u32) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset as usize + 4 <= self.size(), "the word lies in the memory");
+        // SAFETY: the word is mapped, aligned, and all host accesses to it are atomic; guest code accesses it with
+        // plain machine loads and stores, which are atomic for aligned words on all supported processors.
+        unsafe { AtomicU32::from_ptr(self.base().add(offset as usize).cast()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `new` and everything that referred to it borrowed from this value.
+        let result = unsafe { munmap(self.base().cast(), self.total) };
+        debug_assert!(result.is_ok(), "a mapping can be unmapped whole");
+    }
+}

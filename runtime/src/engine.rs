@@ -69,6 +69,8 @@ impl Engine {
             settings.memory_may_move(false);
             settings.gc_heap_reservation(GC_HEAP_RESERVATION);
             settings.max_wasm_stack(config.stack_bytes);
+            // Nothing runs asynchronously here, but the engine insists that this be no smaller.
+            settings.async_stack_size(config.stack_bytes);
         }
         let engine = wasmtime::Engine::new(&settings).map_err(fail)?;
         let cache = config.cache.as_ref().map(|directory| Cache::open(directory)).transpose()?;

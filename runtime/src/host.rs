@@ -80,7 +80,10 @@ fn call(
     caller: &mut Caller<'_, HostState>,
     mut function: impl FnMut(&mut Wasi, &mut [u8]) -> Result<Errno, Stop>,
 ) -> wasmtime::Result<u32> {
-    let memory = caller.data().memory.ok_or_else(|| wasmtime::Error::msg("the module calls WASI without a memory"))?;
+    let known = caller.data().memory;
+    // In the start function of a program that runs bare nobody has looked the memory up yet.
+    let memory = known.or_else(|| caller.get_export("memory")?.into_memory());
+    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module calls WASI without a memory"))?;
     loop {
         let (bytes, state) = memory.data_and_store_mut(&mut *caller);
         match function(&mut state.wasi, bytes) {

@@ -1,0 +1,85 @@
+//! A program that is stopped again and again does what it does when it is left alone.
+
+mod common;
+
+use common::{Output, engine, guest, resume, seen, start, text_guests, whole};
+use wsnap::snapshots::Store;
+use wsnap::{Call, Outcome, Program};
+
+/// Runs a module, going on in place at each of `stops`, which are numbers of safepoints.
+fn in_place(program: &Program, call: &Call, stops: impl Iterator<Item = u64>) -> common::Seen {
+    let output = Output::new();
+    let mut instance = start(program, call.clone(), &output, false);
+    for stop in stops {
+        instance.stop_at_safepoint(stop);
+        match instance.run().expect("the program goes on") {
+            Outcome::Suspended(_) => {}
+            outcome => return seen(instance, outcome, output),
+        }
+    }
+    let outcome = instance.run().expect("the program goes on");
+    seen(instance, outcome, output)
+}
+
+/// Runs a module, storing it at each of `stops` and resuming from the image with the next of `programs`.
+fn stored(programs: &[Program], call: &Call, stops: impl Iterator<Item = u64>) -> common::Seen {
+    let directory = tempfile::tempdir().expect("there is room for a store");
+    let store = Store::open(directory.path().join("store")).expect("a store can be made");
+    let output = Output::new();
+    let mut instance = start(&programs[0], call.clone(), &output, false);
+    for (turn, stop) in stops.enumerate() {
+        instance.stop_at_safepoint(stop);
+        match instance.run().expect("the program goes on") {
+            Outcome::Suspended(_) => {}
+            outcome => return seen(instance, outcome, output),
+        }
+        let id = instance.snapshot().expect("it can be stored").store(&store).expect("the store takes it");
+        instance = resume(&programs[(turn + 1) % programs.len()], &store, id, &output);
+    }
+    let outcome = instance.run().expect("the program goes on");
+    seen(instance, outcome, output)
+}
+
+#[test]
+fn text_guests_go_on_in_place_at_their_first_safepoints() {
+    let engine = engine(None, false, false);
+    for path in text_guests() {
+        let wasm = std::fs::read(&path).expect("the guest is readable");
+        let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
+        let call = Call::command();
+        assert_eq!(in_place(&program, &call, std::iter::repeat_n(1, 300)), whole(&wasm, &call), "{}", path.display());
+    }
+}
+
+#[test]
+fn text_guests_are_stored_and_resumed_at_their_first_safepoints() {
+    let engine = engine(None, false, false);
+    for path in text_guests() {
+        let wasm = std::fs::read(&path).expect("the guest is readable");
+        let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
+        let call = Call::command();
+        let stops = std::iter::repeat_n(1, 60);
+        assert_eq!(stored(&[program], &call, stops), whole(&wasm, &call), "{}", path.display());
+    }
+}
+
+#[test]
+fn text_guests_alternate_between_this_machine_and_pulley() {
+    let engines = [engine(None, false, false), engine(Some("pulley64"), false, false)];
+    for path in text_guests() {
+        let wasm = std::fs::read(&path).expect("the guest is readable");
+        let programs = engines.each_ref().map(|engine| Program::new(engine, wasm.clone()).expect("the guest compiles"));
+        let call = Call::command();
+        let stops = (1..60).map(|turn| turn * turn);
+        assert_eq!(stored(&programs, &call, stops), whole(&wasm, &call), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_compiled_program_is_stored_at_scattered_safepoints() {
+    let engine = engine(None, false, false);
+    let wasm = guest("prebuilt/library.wasm");
+    let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
+    let stops = (0..40u64).map(|turn| 1 + (turn * 7919) % 5003);
+    assert_eq!(stored(&[program], &Call::command(), stops), whole(&wasm, &Call::command()));
+}

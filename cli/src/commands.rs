@@ -1,0 +1,12 @@
+//! One module per command: its flags and what it does.
+
+pub(crate) mod compile;
+pub(crate) mod completions;
+pub(crate) mod inspect;
+pub(crate) mod ls;
+pub(crate) mod ps;
+pub(crate) mod resume;
+pub(crate) mod run;
+pub(crate) mod snap;
+pub(crate) mod tag;
+pub(crate) mod verify;

@@ -1,0 +1,131 @@
+//! `wsnap resume`.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use wsnap::snapshots::{Manifest, Store, StoreError, StoredImage};
+use wsnap::wasi::{Files, Grants, SavedState, Wasi};
+
+use crate::arguments::{Directory, Variable};
+use crate::failure::Failure;
+use crate::output;
+use crate::places::Places;
+use crate::program::{self, Settings};
+use crate::session::{self, Session};
+
+/// The section of host state that holds the descriptors and clocks of a WASI program.
+pub(crate) const WASI_SECTION: &str = "wasi_snapshot_preview1";
+
+/// Go on from an image
+///
+/// Directories are granted again, under the names that the program knows them by. The image stays as it is: it can be
+/// resumed any number of times, also at once.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wsnap resume 3f2a9c01\n  wsnap resume --dir data::/data sim\n  wsnap resume --stop-at after=1h --id-file sim.id \"$(cat sim.id)\""
+)]
+pub(crate) struct Resume {
+    /// Grant the program a directory again, under the name that it knows; can be given several times
+    #[arg(long = "dir", value_name = "HOST[::GUEST]")]
+    directories: Vec<Directory>,
+    /// Set or replace an environment variable, for programs that look again; can be given several times
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    variables: Vec<Variable>,
+    /// What is expected of the files that the program had open
+    #[arg(long, value_enum, default_value_t)]
+    files: FilesPolicy,
+    /// Compile for another target; pulley64 is the portable interpreter
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    #[command(flatten)]
+    options: session::Options,
+    /// The image: an id, the first digits of one, a tag, or a program's name (its latest image)
+    #[arg(value_name = "REF")]
+    reference: String,
+}
+
+/// What is expected of open files.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum FilesPolicy {
+    /// They are what they were when the program was suspended
+    #[default]
+    RequireSame,
+    /// They exist
+    Reopen,
+}
+
+impl From<FilesPolicy> for Files {
+    fn from(policy: FilesPolicy) -> Self {
+        match policy {
+            FilesPolicy::RequireSame => Self::RequireSame,
+            FilesPolicy::Reopen => Self::Reopen,
+        }
+    }
+}
+
+impl Resume {
+    pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
+        let (store, id) = places.resolve(&self.reference)?;
+        let image = store.load(id)?;
+        verify(&image)?;
+        let manifest = image.manifest();
+        let state = saved_state(manifest)?;
+        let wasm = store.module(manifest.module)?;
+        let session =
+            Session::prepare(places, &self.options, self.name(&store)?, &self.directories)?;
+        let wasi = Wasi::restore(&state, self.grants()?)?;
+        let settings = Settings {
+            target: self.target.clone(),
+            deterministic: manifest.deterministic,
+            bare: false,
+            resumed: true,
+        };
+        let label = label(&state);
+        let program = program::compile(&settings.engine(places)?, wasm, &label)?;
+        let instance = program
+            .resume(&image, wasi)
+            .map_err(|error| Failure::from(error).about(format!("image {id}")))?;
+        session.run(instance, &label)
+    }
+
+    /// A program that is resumed by its name keeps it.
+    fn name(&self, store: &Store) -> Result<Option<String>, Failure> {
+        if self.options.name.is_some() {
+            return Ok(self.options.name.clone());
+        }
+        // The order in which the store looks: a tag comes first.
+        let is_tag = store.tags()?.contains_key(&self.reference);
+        let is_name = !is_tag && store.names()?.contains_key(&self.reference);
+        Ok(is_name.then(|| self.reference.clone()))
+    }
+
+    fn grants(&self) -> Result<Grants, Failure> {
+        Ok(Grants {
+            preopens: Directory::open_all(&self.directories)?,
+            env: Variable::resolve_all(&self.variables)?,
+            files: self.files.into(),
+            ..Grants::default()
+        })
+    }
+}
+
+/// Reads every byte of the image before any of them is run.
+fn verify(image: &StoredImage) -> Result<(), StoreError> {
+    let _progress = output::progress("verifying the image …".to_owned());
+    image.verify()
+}
+
+fn saved_state(manifest: &Manifest) -> Result<SavedState, Failure> {
+    match manifest.host.get(WASI_SECTION) {
+        Some(bytes) => Ok(SavedState::decode(bytes)?),
+        None => Err(Failure::new(
+            "the image has no WASI state, so wsnap cannot resume it",
+        )),
+    }
+}
+
+/// What the program was called when it was started.
+fn label(state: &SavedState) -> String {
+    let name = state.args.first().map_or(&b"(unnamed)"[..], Vec::as_slice);
+    String::from_utf8_lossy(name).into_owned()
+}

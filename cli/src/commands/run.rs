@@ -1,0 +1,129 @@
+//! `wsnap run`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use wsnap::wasi::{Wasi, WasiConfig};
+
+use crate::arguments::{Directory, Variable};
+use crate::failure::Failure;
+use crate::places::Places;
+use crate::program::{self, Settings};
+use crate::session::{self, Session};
+
+/// What the random bytes of a deterministic program are derived from: the same everywhere.
+const DETERMINISTIC_SEED: [u8; 32] = [0; 32];
+
+/// Run a program
+///
+/// Ctrl-C or SIGTERM suspend it: its whole state is stored as an image, a message says how to go on, and the exit code
+/// is 85. Otherwise the exit code is the program's own, or 134 if it traps.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wsnap run sim.wasm --steps 1000000\n  wsnap run --dir data::/data --env LANG=C python.wasm /data/script.py\n  wsnap run --name sim --stop-at after=10m --id-file sim.id sim.wasm\n  wsnap run --invoke fib fib.wat 30"
+)]
+pub(crate) struct Run {
+    /// Grant the program a directory, under its own path or another; can be given several times
+    #[arg(long = "dir", value_name = "HOST[::GUEST]")]
+    directories: Vec<Directory>,
+    /// Set an environment variable, or pass on the one of this name; can be given several times
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    variables: Vec<Variable>,
+    /// Call this exported function, with the arguments as its parameters, and print what it returns
+    #[arg(long, value_name = "FUNCTION")]
+    invoke: Option<String>,
+    /// Make what the program computes depend on nothing but its input: fixed clocks, fixed random bytes, the same
+    /// floating-point bits everywhere
+    #[arg(long)]
+    deterministic: bool,
+    /// Compile for another target; pulley64 is the portable interpreter
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Run the program unrewritten with wasmtime's defaults: nothing can suspend it
+    #[arg(long, conflicts_with_all = ["name", "stop_at"])]
+    bare: bool,
+    #[command(flatten)]
+    options: session::Options,
+    /// The program, in WebAssembly's binary or text format, and its arguments
+    #[arg(
+        value_names = ["MODULE", "ARGUMENT"],
+        required = true,
+        num_args = 1..,
+        trailing_var_arg = true
+    )]
+    module_and_arguments: Vec<OsString>,
+}
+
+impl Run {
+    pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
+        let (path, arguments) = self.module_and_arguments()?;
+        let wasm = program::read_module(&path)?;
+        let wasi = self.wasi(&path, &arguments)?;
+        let session = self.session(places)?;
+        let label = path.display().to_string();
+        let engine = self.settings().engine(places)?;
+        let program = program::compile(&engine, wasm, &label)?;
+        let call = program::call(&program, self.invoke.as_deref(), &arguments)
+            .map_err(|failure| failure.about(&label))?;
+        let instance = program
+            .start(wasi, call)
+            .map_err(|error| Failure::from(error).about(&label))?;
+        match session {
+            Some(session) => session.run(instance, &label),
+            None => session::run_bare(instance),
+        }
+    }
+
+    fn session<'a>(&'a self, places: &'a Places) -> Result<Option<Session<'a>>, Failure> {
+        if self.bare {
+            return Ok(None);
+        }
+        let name = self.options.name.clone();
+        Session::prepare(places, &self.options, name, &self.directories).map(Some)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            target: self.target.clone(),
+            deterministic: self.deterministic,
+            bare: self.bare,
+            resumed: false,
+        }
+    }
+
+    fn module_and_arguments(&self) -> Result<(PathBuf, Vec<String>), Failure> {
+        let Some((module, arguments)) = self.module_and_arguments.split_first() else {
+            return Err(Failure::new("no module is given"));
+        };
+        let mut texts = Vec::new();
+        for argument in arguments {
+            let Some(text) = argument.to_str() else {
+                return Err(Failure::new(format!(
+                    "the argument {argument:?} is not UTF-8 text"
+                )));
+            };
+            texts.push(text.to_owned());
+        }
+        Ok((module.into(), texts))
+    }
+
+    fn wasi(&self, path: &Path, arguments: &[String]) -> Result<Wasi, Failure> {
+        let mut args = vec![program_name(path)];
+        args.extend_from_slice(arguments);
+        Ok(Wasi::new(WasiConfig {
+            args,
+            env: Variable::resolve_all(&self.variables)?,
+            preopens: Directory::open_all(&self.directories)?,
+            deterministic_seed: self.deterministic.then_some(DETERMINISTIC_SEED),
+            ..WasiConfig::default()
+        })?)
+    }
+}
+
+/// What the program finds as its first argument: the module's file name.
+fn program_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}

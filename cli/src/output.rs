@@ -1,0 +1,169 @@
+//! How results and messages look.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::Table;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use wsnap::snapshots::ImageId;
+
+use crate::failure::Failure;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+/// So many digits of an id are shown where a short form will do.
+const SHORT_ID_DIGITS: usize = 12;
+const SPINNER_PERIOD: Duration = Duration::from_millis(100);
+
+/// Writes `error: …` to standard error.
+pub(crate) fn error(message: &str) {
+    labelled(ERROR, "error", message);
+}
+
+/// Writes `hint: …` to standard error.
+pub(crate) fn hint(message: &str) {
+    labelled(HINT, "hint", message);
+}
+
+fn labelled(style: Style, label: &str, message: &str) {
+    let message = printable(message);
+    // Without anybody to read messages there is nobody to tell that they cannot be written.
+    let _ = writeln!(
+        anstream::stderr().lock(),
+        "{style}{label}:{style:#} {message}"
+    );
+}
+
+/// A text in which nothing but its newlines controls a terminal: names can come from strangers' modules and images.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\n' {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
+/// Writes a line to standard error.
+pub(crate) fn message(text: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Writes a line to standard output.
+pub(crate) fn result(text: impl fmt::Display) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+/// Writes a value as JSON to standard output.
+pub(crate) fn json_result(value: &impl Serialize) -> Result<(), Failure> {
+    result(to_json(value, true))
+}
+
+/// Writes a value as one line of JSON to standard error.
+pub(crate) fn json_message(value: &impl Serialize) {
+    message(to_json(value, false));
+}
+
+fn to_json(value: &impl Serialize, pretty: bool) -> String {
+    let text = if pretty {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
+    text.expect("reports have text keys only, so they can be written as JSON")
+}
+
+/// A table without lines, as `ps` and `ls` of other tools print them.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// Says on a terminal what is being done, until the returned value is dropped.
+pub(crate) fn progress(doing: String) -> Progress {
+    if !io::stderr().is_terminal() {
+        return Progress(None);
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.set_message(doing);
+    bar.enable_steady_tick(SPINNER_PERIOD);
+    Progress(Some(bar))
+}
+
+/// Something long is being done.
+pub(crate) struct Progress(Option<ProgressBar>);
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The first digits of an id, for tables and command lines that people type.
+pub(crate) fn short_id(id: ImageId) -> String {
+    let mut digits = id.to_string();
+    digits.truncate(SHORT_ID_DIGITS);
+    digits
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+/// A length of time for people.
+pub(crate) fn duration(duration: Duration) -> String {
+    if duration.as_secs() >= 60 {
+        humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+    } else {
+        format!("{duration:.1?}")
+    }
+}
+
+/// A point in time for people.
+pub(crate) fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A point in time for programs: milliseconds since 1970; 0 for times before.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, milliseconds)
+}
+
+/// A length of time in whole milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_control_a_terminal_is_shown_instead() {
+        assert_eq!(
+            printable("a\x1b[31mb\r\nc\u{9b}é"),
+            "a\\u{1b}[31mb\\r\nc\\u{9b}é"
+        );
+    }
+
+    #[test]
+    fn durations_are_shown_with_the_precision_that_people_want() {
+        assert_eq!(duration(Duration::from_micros(12_345)), "12.3ms");
+        assert_eq!(duration(Duration::from_millis(4200)), "4.2s");
+        assert_eq!(duration(Duration::from_millis(3_723_400)), "1h 2m 3s");
+    }
+}

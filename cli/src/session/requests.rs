@@ -1,0 +1,116 @@
+//! What other threads ask of the running program.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use wsnap::Handle;
+
+use super::control::{Answer, Client};
+
+/// Why a program is suspended for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopCause {
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// `--stop-at after=…`.
+    Time,
+    /// `--stop-at safepoint=…`.
+    Safepoint,
+    /// `--stop-at stdin`.
+    Stdin,
+    /// `wsnap snap --stop`.
+    Snap,
+}
+
+impl StopCause {
+    /// The cause for people and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::Time => "after",
+            Self::Safepoint => "safepoint",
+            Self::Stdin => "stdin",
+            Self::Snap => "snap --stop",
+        }
+    }
+}
+
+/// One thing asked for: an image, and perhaps that the program does not go on after it.
+pub(crate) struct Request {
+    since: Instant,
+    stop: Option<StopCause>,
+    client: Option<Client>,
+}
+
+impl Request {
+    /// That the program is suspended.
+    pub fn stop(cause: StopCause) -> Self {
+        Self {
+            since: Instant::now(),
+            stop: Some(cause),
+            client: None,
+        }
+    }
+
+    /// That an image is taken, and a client told about it.
+    pub fn snapshot(client: Client, stop: bool) -> Self {
+        Self {
+            since: Instant::now(),
+            stop: stop.then_some(StopCause::Snap),
+            client: Some(client),
+        }
+    }
+
+    /// When it was made.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Why the program is not to go on, if it isn't.
+    pub fn stop_cause(&self) -> Option<StopCause> {
+        self.stop
+    }
+
+    /// Tells whoever asked what came of it.
+    pub fn answer(self, answer: Answer) {
+        if let Some(client) = self.client {
+            client.answer(&answer);
+        }
+    }
+}
+
+/// The queue of requests; putting one in makes the program suspend soon. Clones are the same queue.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    queue: Arc<Mutex<Vec<Request>>>,
+    handle: Handle,
+}
+
+impl Requests {
+    /// An empty queue for the program that `handle` belongs to.
+    pub fn new(handle: Handle) -> Self {
+        Self {
+            queue: Arc::default(),
+            handle,
+        }
+    }
+
+    /// Asks for something. Whoever takes the request is told after it is in the queue, so none is overlooked.
+    pub fn push(&self, request: Request) {
+        self.locked().push(request);
+        self.handle.request_stop();
+    }
+
+    /// All requests that have come since the last time.
+    pub fn take(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.locked())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Request>> {
+        // A list of requests is whole at every moment, even if a thread died while it held the lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use wsnap::WASI_SECTION;
 use wsnap::snapshots::{Manifest, Store, StoreError, StoredImage};
 use wsnap::wasi::{Files, Grants, SavedState, Wasi};
 
@@ -12,9 +13,6 @@ use crate::output;
 use crate::places::Places;
 use crate::program::{self, Settings};
 use crate::session::{self, Session};
-
-/// The section of host state that holds the descriptors and clocks of a WASI program.
-pub(crate) const WASI_SECTION: &str = "wasi_snapshot_preview1";
 
 /// Go on from an image
 ///

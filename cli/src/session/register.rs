@@ -205,10 +205,9 @@ fn read(path: &Path) -> Option<Entry> {
 }
 
 fn host() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+    // Without a name all hosts are one, which is right unless a store is shared between several.
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! What an image contains, in the form that `--json` prints.
 
 use serde::Serialize;
+use wsnap::WASI_SECTION;
 use wsnap::names::Names;
 use wsnap::snapshots::{
     Frame, FrameState, Invocation, Manifest, Phase, StoredImage, TableState, Value,
 };
 use wsnap::wasi::{FdFlags, SavedDescriptor, SavedFile, SavedFileKind, SavedState, Standard};
 
-use crate::commands::resume::WASI_SECTION;
 use crate::failure::Failure;
 use crate::program::{describe, type_name};
 

@@ -5,6 +5,7 @@ use crate::creator::{Creator, GC_HEAP_RESERVATION, MEMORY_GUARD, MEMORY_RESERVAT
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
+use wsnap_instrument::Options;
 
 /// How programs are compiled and run.
 #[derive(Clone, Debug)]
@@ -18,13 +19,15 @@ pub struct EngineConfig {
     pub stack_bytes: usize,
     /// The directory of the code cache, if there is one.
     pub cache: Option<PathBuf>,
+    /// How modules are rewritten. Images do not depend on it.
+    pub rewriting: Options,
     /// Whether programs run unrewritten under the engine's defaults: they cannot be suspended.
     pub bare: bool,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { target: None, deterministic: false, stack_bytes: 16 << 20, cache: None, bare: false }
+        Self { target: None, deterministic: false, stack_bytes: 16 << 20, cache: None, rewriting: Options::default(), bare: false }
     }
 }
 

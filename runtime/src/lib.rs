@@ -60,6 +60,6 @@ pub use error::{Error, Result};
 pub use host::StopReason;
 pub use instance::{Call, Instance, Outcome, Trap};
 pub use program::Program;
-pub use wsnap_instrument::ValueClass;
+pub use wsnap_instrument::{Options, ValueClass};
 pub use wsnap_snapshots as snapshots;
 pub use wsnap_wasi as wasi;

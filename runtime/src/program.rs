@@ -46,7 +46,9 @@ fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>> {
 }
 
 fn key(engine: &Engine, wasm: &[u8]) -> Key {
-    Key::new(engine, if engine.config().bare { "bare" } else { "main" }, wasm)
+    let config = engine.config();
+    let kind = if config.bare { "bare".to_owned() } else { format!("rewritten {:?}", config.rewriting) };
+    Key::new(engine, &kind, wasm)
 }
 
 impl Program {
@@ -162,7 +164,7 @@ fn compile_bare(engine: &Engine, key: Key, wasm: &[u8]) -> Result<wasmtime::Modu
 }
 
 fn rewrite_and_compile(engine: &Engine, key: Key, parsed: &Module<'_>) -> Result<(wasmtime::Module, Facts)> {
-    let rewritten = wsnap_instrument::rewrite(parsed)?;
+    let rewritten = wsnap_instrument::rewrite(parsed, engine.config().rewriting)?;
     let module = compile(engine, key, &rewritten.wasm, Some(&rewritten.facts.to_bytes()))?;
     Ok((module, rewritten.facts))
 }

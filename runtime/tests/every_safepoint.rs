@@ -4,7 +4,7 @@ mod common;
 
 use common::{Output, engine, guest, resume, seen, start, text_guests, whole};
 use wsnap::snapshots::Store;
-use wsnap::{Call, Outcome, Program};
+use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};
 
 /// Runs a module, going on in place at each of `stops`, which are numbers of safepoints.
 fn in_place(program: &Program, call: &Call, stops: impl Iterator<Item = u64>) -> common::Seen {
@@ -82,4 +82,19 @@ fn a_compiled_program_is_stored_at_scattered_safepoints() {
     let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
     let stops = (0..40u64).map(|turn| 1 + (turn * 7919) % 5003);
     assert_eq!(stored(&[program], &Call::command(), stops), whole(&wasm, &Call::command()));
+}
+
+#[test]
+fn an_image_resumes_under_another_rewriting() {
+    let plain = engine(None, false, false);
+    let config = EngineConfig { rewriting: Options { redundant_safepoints: true }, ..EngineConfig::default() };
+    let redundant = Engine::new(&config).expect("the engine can be set up");
+    for path in text_guests() {
+        let wasm = std::fs::read(&path).expect("the guest is readable");
+        let program = |engine: &Engine| Program::new(engine, wasm.clone()).expect("the guest compiles");
+        let call = Call::command();
+        let stops = (1..50).map(|turn| turn * 3);
+        let programs = [program(&redundant), program(&plain)];
+        assert_eq!(stored(&programs, &call, stops), whole(&wasm, &call), "{}", path.display());
+    }
 }

@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let module = wsnap_instrument::Module::parse(&bytes)?;
     let parsed = start.elapsed();
-    let rewritten = wsnap_instrument::rewrite(&module)?;
+    let rewritten = wsnap_instrument::rewrite(&module, wsnap_instrument::Options::default())?;
     let total = start.elapsed();
     if let Some(output) = arguments.next() {
         std::fs::write(output, &rewritten.wasm)?;

@@ -254,7 +254,8 @@ impl<'m> Walker<'m> {
         if kind == Kind::If {
             self.fall_into_new_block();
         }
-        self.constructs.push(Construct { start: offset, middle: None, end: 0, polls: false, holds_points: false });
+        let polls = kind == Kind::Loop && self.plan.options.redundant_safepoints;
+        self.constructs.push(Construct { start: offset, middle: None, end: 0, polls, holds_points: false });
         self.frames.push(Frame {
             kind,
             construct: Some(self.constructs.len() - 1),
@@ -266,6 +267,9 @@ impl<'m> Walker<'m> {
             satisfied: u32::MAX,
             at_start: self.satisfied,
         });
+        if polls {
+            self.mark_points();
+        }
     }
 
     fn fall_into_new_block(&mut self) -> u32 {

@@ -4,7 +4,7 @@
 use crate::emit::SegmentOperation;
 use crate::error::Result;
 use crate::module::Module;
-use crate::plan::{Decision, Plan};
+use crate::plan::{Decision, Options, Plan};
 use crate::scan::Summary;
 use std::collections::BTreeSet;
 
@@ -23,8 +23,8 @@ pub struct Facts {
 
 impl Facts {
     /// Decides how the functions of `module` are rewritten, given their summaries.
-    pub(crate) fn new(module: &Module<'_>, summaries: &[Summary]) -> Result<Self> {
-        let plan = Plan::new(module, summaries);
+    pub(crate) fn new(module: &Module<'_>, summaries: &[Summary], options: Options) -> Result<Self> {
+        let plan = Plan::new(module, summaries, options);
         let mentioned = |list: fn(&Summary) -> &Vec<u32>| summaries.iter().flat_map(move |s| list(s).iter().copied());
         let mut changed_tables: Vec<u32> = mentioned(|summary| &summary.changed_tables).collect();
         changed_tables.extend(0..module.imported_tables);
@@ -57,7 +57,7 @@ impl Facts {
 
     /// The facts as bytes, for a cache on the same machine: not a stable format.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![u8::from(self.exceptions)];
+        let mut bytes = vec![u8::from(self.exceptions) | u8::from(self.plan.options.redundant_safepoints) << 1];
         let operations = self.segment_operations.iter().flat_map(|operation| operation.to_words()).collect();
         for list in [&self.referenced, &self.changed_tables, &operations] {
             bytes.extend((list.len() as u32).to_le_bytes());
@@ -74,7 +74,8 @@ impl Facts {
 
     /// The facts of `module` from what [`Facts::to_bytes`] gave; none if they do not fit the module.
     pub fn from_bytes(module: &Module<'_>, bytes: &[u8]) -> Option<Self> {
-        let (exceptions, mut rest) = bytes.split_first()?;
+        let (flags, mut rest) = bytes.split_first()?;
+        let options = Options { redundant_safepoints: flags & 2 != 0 };
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for list in &mut lists {
             let (count, after) = rest.split_first_chunk::<4>()?;
@@ -99,13 +100,13 @@ impl Facts {
         if !in_range(&referenced, module.functions.len()) || !in_range(&changed_tables, module.tables.len()) {
             return None;
         }
-        let plan = Plan::from_decisions(module, decisions.collect());
+        let plan = Plan::from_decisions(module, decisions.collect(), options);
         Some(Self {
             plan,
             referenced,
             changed_tables,
             segment_operations: segment_operations.collect::<Option<_>>()?,
-            exceptions: *exceptions != 0,
+            exceptions: flags & 1 != 0,
         })
     }
 }

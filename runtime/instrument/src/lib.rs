@@ -58,6 +58,7 @@ pub use helpers::hooks;
 pub use layout::{PointLayout, Site, layouts, sites};
 pub use module::{DataSegment, Export, Import, Module};
 pub use names::Name;
+pub use plan::Options;
 pub use points::Point;
 pub use rewrite::{Rewritten, rewrite};
 pub use types::ValueClass;

@@ -12,6 +12,14 @@ use crate::scan::Summary;
 /// Instructions that a call may execute before it must pass a safepoint: some tens of microseconds.
 const LONG_CALL: u64 = 50_000;
 
+/// Choices of the rewriter. None of them shows in an image: what was stored under one choice resumes under another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Puts safepoints also where they are not needed: at every loop header and at the entry of every function that has
+    /// safepoints. For comparing, and for stops at more places.
+    pub redundant_safepoints: bool,
+}
+
 /// What is decided for a defined function.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Decision {
@@ -29,13 +37,15 @@ pub(crate) struct Decision {
 pub(crate) struct Plan {
     imported: u32,
     decisions: Vec<Decision>,
+    /// The choices that the decisions follow.
+    pub options: Options,
 }
 
 impl Plan {
     /// Decides for all functions, given their summaries.
-    pub fn new(module: &Module<'_>, summaries: &[Summary]) -> Self {
+    pub fn new(module: &Module<'_>, summaries: &[Summary], options: Options) -> Self {
         let imported = module.imported_functions;
-        let mut plan = Self { imported, decisions: vec![Decision::default(); summaries.len()] };
+        let mut plan = Self { imported, decisions: vec![Decision::default(); summaries.len()], options };
         let mut long = vec![0u64; summaries.len()];
         for component in strongly_connected(imported, summaries) {
             plan.decide(module, &component, summaries, &mut long);
@@ -44,8 +54,8 @@ impl Plan {
     }
 
     /// A plan whose decisions were made before.
-    pub fn from_decisions(module: &Module<'_>, decisions: Vec<Decision>) -> Self {
-        Self { imported: module.imported_functions, decisions }
+    pub fn from_decisions(module: &Module<'_>, decisions: Vec<Decision>, options: Options) -> Self {
+        Self { imported: module.imported_functions, decisions, options }
     }
 
     /// The decisions for all defined functions.
@@ -87,7 +97,7 @@ impl Plan {
             self.decisions[member as usize] = Decision {
                 suspends: suspends || long,
                 checks_all_calls: long,
-                polls_entry: tail_cycle,
+                polls_entry: tail_cycle || (self.options.redundant_safepoints && (suspends || long)),
                 // Segments that are dropped are noted, and references to imported functions are to their wrappers.
                 rewritten: suspends
                     || long

@@ -8,6 +8,7 @@ use crate::helpers;
 use crate::indices::Indices;
 use crate::module::Module;
 use crate::names::{Name, Namer};
+use crate::plan::Options;
 use crate::scan::{Summary, scan};
 use crate::types::{self, ValueClass};
 use rayon::prelude::*;
@@ -38,9 +39,9 @@ mod section {
 /// # Errors
 ///
 /// If a function body is invalid, uses what cannot be suspended, or would become larger than engines accept.
-pub fn rewrite(module: &Module<'_>) -> Result<Rewritten> {
+pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
     let summaries = scan(module).map_err(|error| crate::module::explain(module.bytes, error))?;
-    let facts = Facts::new(module, &summaries)?;
+    let facts = Facts::new(module, &summaries, options)?;
     refuse_exception_results(module)?;
     let indices = Indices::new(module, &facts);
     let builder = Builder { module, facts: &facts, indices: &indices, namer: Namer::new(module) };

@@ -18,6 +18,7 @@ pub(crate) struct Places {
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         value_name = "DIR",
         env = "WSNAP_STORE",
         hide_env_values = true
@@ -27,6 +28,7 @@ pub(crate) struct Places {
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         value_name = "DIR",
         env = "WSNAP_CACHE",
         hide_env_values = true

@@ -40,6 +40,7 @@ impl Settings {
             stack_bytes: self.stack_bytes(),
             cache: places.cache_directory(),
             bare: self.bare,
+            ..EngineConfig::default()
         };
         match Engine::new(&config) {
             // Nobody asked for this place: without it programs start more slowly, and that is all.

@@ -1,0 +1,108 @@
+//! Benchmarks of wsnap: every program that runs for long enough, plain and suspendable, side by side in one process.
+//!
+//! - [`guest`]: a program of `guest-examples/runs.toml` as something that can be started and resumed here
+//! - [`run`]: run time, bare and rewritten in turn
+//! - [`build`]: rewriting and compiling
+//! - [`stop`]: how soon a program stands still, what storing and resuming it costs, and how fast it is then
+//! - [`statistics`], [`report`]: what becomes of the figures
+//!
+//! Nothing here fails because something is slow: figures are for people, and for whoever compares two of them.
+
+mod build;
+mod guest;
+mod report;
+mod run;
+mod statistics;
+mod stop;
+
+use clap::Parser;
+use guest::{BenchError, Guest};
+use report::{Machine, Report};
+use std::process::ExitCode;
+use wsnap_tests::guests::{Run, runs};
+
+/// Programs of the table that compute for long enough to be timed; the others are made for tests.
+const PROGRAMS: [&str; 11] = [
+    "pi",
+    "library",
+    "files",
+    "queue",
+    "quickjs",
+    "cpython",
+    "ruby",
+    "boolector",
+    "resvg",
+    "avr_as",
+    "flite",
+];
+
+/// Time programs bare and suspendable, and what stopping and resuming them costs
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsnap-bench",
+    help_expected = true,
+    after_help = "Examples:\n  cargo run --release -p wsnap-bench\n  cargo run --release -p wsnap-bench -- --rounds 11 pi quickjs\n  cargo run --release -p wsnap-bench -- --json > figures.json"
+)]
+struct Arguments {
+    /// Run each program so many times each way
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Stop each program so many times, at random moments
+    #[arg(long, default_value_t = 10)]
+    stops: u32,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// The programs, by their names in guest-examples/runs.toml [default: those that run for long enough]
+    #[arg(value_name = "PROGRAM")]
+    programs: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match bench(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> Result<(), BenchError> {
+    let mut report = Report {
+        machine: Machine::this(),
+        programs: Vec::new(),
+    };
+    for run in selected(&arguments.programs)? {
+        eprintln!("{} …", run.name);
+        let guest = Guest::new(run)?;
+        report.programs.push(report::Program {
+            name: guest.name().to_owned(),
+            build: build::measure(&guest)?,
+            run: run::measure(&guest, arguments.rounds)?,
+            stop: stop::measure(&guest, arguments.stops)?,
+        });
+    }
+    if arguments.json {
+        println!("{}", report.to_json());
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+fn selected(names: &[String]) -> Result<Vec<Run>, BenchError> {
+    let mut known = runs();
+    if names.is_empty() {
+        known.retain(|run| PROGRAMS.contains(&run.name.as_str()));
+        return Ok(known);
+    }
+    let find = |name: &String| {
+        known
+            .iter()
+            .find(|run| run.name == *name)
+            .cloned()
+            .ok_or_else(|| BenchError::Unknown(name.clone()))
+    };
+    names.iter().map(find).collect()
+}

@@ -1,0 +1,151 @@
+//! How soon a running program stands still, and what storing and resuming it costs.
+
+use crate::guest::{BenchError, Guest};
+use crate::statistics::{Spread, ms};
+use serde::Serialize;
+use std::thread;
+use std::time::{Duration, Instant};
+use wsnap::snapshots::Store;
+use wsnap::{Instance, Outcome, Program};
+
+/// How often an image is resumed once its clones are compiled.
+const RESUMES: usize = 20;
+
+/// At which part of its run time a program is stopped for the measurement of what comes after.
+const EARLY: f64 = 0.1;
+
+/// Figures about stopping and resuming one program. All are zero for a program that was never met while it ran.
+#[derive(Debug, Default, Serialize)]
+pub struct StopFigures {
+    /// From the request, made by another thread at a random moment, until the call stack is unwound.
+    pub stop_ms: Spread,
+    /// Taking a snapshot of the suspended program and storing it durably.
+    pub store_ms: Spread,
+    /// Activations on the call stack.
+    pub frames: Spread,
+    /// From the image's id to the first safepoint that the resumed program reaches: loading, mapping, compiling clones
+    /// for its frames.
+    pub resume_first_ms: Spread,
+    /// The same with the clones compiled, as for all further resumes of an image.
+    pub resume_again_ms: Spread,
+    /// The time of a run that is stopped at a tenth and resumed, without what lies in between, relative to one that is
+    /// never stopped: how fast clones are.
+    pub after_resume_ratio: Spread,
+}
+
+/// Stops the program so many times at random moments.
+pub fn measure(guest: &Guest, stops: u32) -> Result<StopFigures, BenchError> {
+    let program = guest.compile(false, None)?;
+    let whole = guest.finish(&mut guest.start(&program)?)?;
+    let mut samples = Samples::default();
+    for number in 0..stops {
+        let mut instance = guest.start(&program)?;
+        let part = 0.02 + 0.9 * fastrand::f64();
+        let Some(latency) = stop_after(&mut instance, whole.mul_f64(part))? else {
+            continue;
+        };
+        samples.stop.push(ms(latency));
+        let store = Store::open(guest.folder().join(format!("store-{number}")))?;
+        samples.take(guest, &program, &mut instance, &store)?;
+    }
+    let mut ratios = Vec::new();
+    for _ in 0..stops.min(3) {
+        ratios.extend(stopped_early(guest, &program, whole)?);
+    }
+    Ok(StopFigures {
+        stop_ms: Spread::of(samples.stop),
+        store_ms: Spread::of(samples.store),
+        frames: Spread::of(samples.frames),
+        resume_first_ms: Spread::of(samples.resume_first),
+        resume_again_ms: Spread::of(samples.resume_again),
+        after_resume_ratio: Spread::of(ratios),
+    })
+}
+
+#[derive(Default)]
+struct Samples {
+    stop: Vec<f64>,
+    store: Vec<f64>,
+    frames: Vec<f64>,
+    resume_first: Vec<f64>,
+    resume_again: Vec<f64>,
+}
+
+impl Samples {
+    /// Stores a suspended program and resumes it again and again.
+    fn take(
+        &mut self,
+        guest: &Guest,
+        program: &Program,
+        instance: &mut Instance,
+        store: &Store,
+    ) -> Result<(), BenchError> {
+        let start = Instant::now();
+        let snapshot = instance.snapshot()?;
+        self.frames.push(snapshot.manifest.frames.len() as f64);
+        let id = snapshot.store(store)?;
+        self.store.push(ms(start.elapsed()));
+        for round in 0..=RESUMES {
+            let start = Instant::now();
+            let mut resumed = guest.resume(program, &store.load(id)?)?;
+            resumed.stop_at_safepoint(1);
+            let outcome = resumed.run()?;
+            let elapsed = ms(start.elapsed());
+            // A program that ends before its next safepoint says little about resuming.
+            if matches!(outcome, Outcome::Suspended(_)) {
+                let times = if round == 0 {
+                    &mut self.resume_first
+                } else {
+                    &mut self.resume_again
+                };
+                times.push(elapsed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the program and asks it to stop after so long. Returns how long it took from the request until it stood still,
+/// or none if it ended before.
+fn stop_after(instance: &mut Instance, delay: Duration) -> Result<Option<Duration>, BenchError> {
+    let handle = instance.handle();
+    let start = Instant::now();
+    let asking = thread::spawn(move || {
+        thread::sleep((start + delay).saturating_duration_since(Instant::now()));
+        let asked = Instant::now();
+        handle.request_stop();
+        asked
+    });
+    let outcome = instance.run();
+    let stopped = Instant::now();
+    let asked = asking.join().unwrap_or(stopped);
+    Ok(matches!(outcome?, Outcome::Suspended(_)).then(|| stopped.saturating_duration_since(asked)))
+}
+
+/// Stops the program at a tenth of its run time and lets another instance go on to the end.
+fn stopped_early(
+    guest: &Guest,
+    program: &Program,
+    whole: Duration,
+) -> Result<Option<f64>, BenchError> {
+    let unstopped = guest.finish(&mut guest.start(program)?)?;
+    let mut instance = guest.start(program)?;
+    let start = Instant::now();
+    let Some(latency) = stop_after(&mut instance, whole.mul_f64(EARLY))? else {
+        return Ok(None);
+    };
+    let before = start.elapsed().saturating_sub(latency);
+    let store = Store::open(guest.folder().join("store-early"))?;
+    let id = instance.snapshot()?.store(&store)?;
+    // The first resume compiles the clones, which is measured elsewhere; the program runs in them from the second on.
+    let image = store.load(id)?;
+    let mut first = guest.resume(program, &image)?;
+    first.stop_at_safepoint(1);
+    if !matches!(first.run()?, Outcome::Suspended(_)) {
+        return Ok(None);
+    }
+    let after = guest.finish(&mut guest.resume(program, &image)?)?;
+    Ok(Some(
+        (before + after).as_secs_f64() / unstopped.as_secs_f64(),
+    ))
+}

@@ -164,7 +164,11 @@ impl<'a> Session<'a> {
             return None;
         }
         let since = requests.iter().map(Request::since).min();
-        let taken = self.snapshot(instance, since.unwrap_or_else(Instant::now));
+        let taken = self.snapshot(
+            instance,
+            since.unwrap_or_else(Instant::now),
+            cause.is_some(),
+        );
         for request in requests {
             request.answer(match &taken {
                 Ok(taken) => Answer::Image {
@@ -189,13 +193,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn snapshot(&mut self, instance: &mut Instance, since: Instant) -> Result<Taken, Failure> {
+    fn snapshot(
+        &mut self,
+        instance: &mut Instance,
+        since: Instant,
+        is_last: bool,
+    ) -> Result<Taken, Failure> {
         let name = self.name.clone();
         let id_file = self.options.id_file.as_deref();
         let store = self.store()?;
         let snapshot = instance.snapshot()?;
         let taken = since.elapsed();
-        let progress = output::progress("writing the image …".to_owned());
+        // The terminal of a program that goes on is its own.
+        let progress = is_last.then(|| output::progress("writing the image …".to_owned()));
         let id = snapshot.store(store);
         drop(progress);
         let id = id?;

@@ -1,0 +1,267 @@
+//! How processes end, and what they say.
+
+use crate::sandbox::Sandbox;
+use serde_json::Value;
+
+const SUSPENDED: i32 = 85;
+const ENDLESS: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
+
+/// Exits with the status 300, whose lowest byte is 44.
+const EXITS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (i32.const 300))))"#;
+
+#[test]
+fn the_exit_code_is_the_programs_own() {
+    let sandbox = Sandbox::new();
+    sandbox.write("exits.wat", EXITS);
+    sandbox.expect(44, &["run", "exits.wat"]);
+    sandbox.expect(44, &["run", "--bare", "exits.wat"]);
+    sandbox.write("returns.wat", r#"(module (func (export "_start")))"#);
+    sandbox.expect(0, &["run", "returns.wat"]);
+}
+
+#[test]
+fn a_trap_ends_with_134_and_its_reason() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "traps.wat",
+        r#"(module (func $deep unreachable) (func (export "_start") call $deep))"#,
+    );
+    for options in [&["run", "traps.wat"][..], &["run", "--bare", "traps.wat"]] {
+        let (_, stderr) = sandbox.expect(134, options);
+        assert!(stderr.starts_with("error: "), "{stderr}");
+        assert!(
+            stderr.contains("unreachable") && stderr.contains("deep"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn results_of_an_invoked_function_are_printed_one_per_line() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "values.wat",
+        r#"(module (func (export "twice") (param i32 i64 f32 f64) (result i32 i64 f32 f64)
+             (i32.add (local.get 0) (local.get 0)) (i64.add (local.get 1) (local.get 1))
+             (f32.add (local.get 2) (local.get 2)) (f64.add (local.get 3) (local.get 3))))"#,
+    );
+    let run = [
+        "run",
+        "--invoke",
+        "twice",
+        "values.wat",
+        "-3",
+        "0x10",
+        "1.25",
+        "-0.5",
+    ];
+    assert_eq!(sandbox.expect(0, &run).0, "-6\n32\n2.5\n-1\n");
+}
+
+#[test]
+fn what_an_invoked_function_returns_after_a_resume_is_printed_too() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "count.wat",
+        r#"(module (func (export "count") (param $n i32) (result i32) (local $done i32)
+             (loop $again
+               (local.set $done (i32.add (local.get $done) (i32.const 1)))
+               (br_if $again (i32.lt_u (local.get $done) (local.get $n))))
+             (local.get $done)))"#,
+    );
+    let run = [
+        "run",
+        "--invoke",
+        "count",
+        "--name",
+        "c",
+        "--stop-at",
+        "safepoint=500",
+        "count.wat",
+        "1000",
+    ];
+    assert_eq!(sandbox.expect(SUSPENDED, &run).0, "");
+    assert_eq!(sandbox.expect(0, &["resume", "c"]).0, "1000\n");
+}
+
+#[test]
+fn a_suspension_is_reported_as_json_with_the_words_that_resume() {
+    let sandbox = Sandbox::new();
+    sandbox.write("endless.wat", ENDLESS);
+    let run = [
+        "run",
+        "--json",
+        "--id-file",
+        "id",
+        "--dir",
+        ".::/w",
+        "--stop-at",
+        "safepoint=7",
+        "endless.wat",
+    ];
+    let (stdout, stderr) = sandbox.expect(SUSPENDED, &run);
+    assert_eq!(stdout, "", "standard output is the program's");
+    let report: Value = serde_json::from_str(&stderr).expect("one line of JSON");
+    let id = std::fs::read_to_string(sandbox.path("id")).expect("the id file");
+    assert_eq!(report["suspended"]["id"], id.trim());
+    assert_eq!(report["suspended"]["cause"], "safepoint");
+    let words: Vec<&str> = report["suspended"]["resume"]
+        .as_array()
+        .expect("words")
+        .iter()
+        .map(|word| word.as_str().expect("a word"))
+        .collect();
+    assert_eq!(words[..4], ["wsnap", "resume", "--dir", ".::/w"]);
+    let mut again = words[1..].to_vec();
+    again.extend(["--stop-at", "safepoint=1"]);
+    sandbox.expect(SUSPENDED, &again);
+}
+
+#[test]
+fn arguments_and_environment_reach_the_program_and_flags_behind_the_module_are_its_own() {
+    let sandbox = Sandbox::new();
+    // Exits with the number of arguments times 16 plus the number of variables.
+    sandbox.write(
+        "count.wat",
+        r#"(module
+             (import "wasi_snapshot_preview1" "args_sizes_get" (func $args (param i32 i32) (result i32)))
+             (import "wasi_snapshot_preview1" "environ_sizes_get" (func $env (param i32 i32) (result i32)))
+             (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+             (memory (export "memory") 1)
+             (func (export "_start")
+               (drop (call $args (i32.const 0) (i32.const 4)))
+               (drop (call $env (i32.const 8) (i32.const 12)))
+               (call $exit (i32.add (i32.mul (i32.load (i32.const 0)) (i32.const 16)) (i32.load (i32.const 8))))))"#,
+    );
+    sandbox.expect(16, &["run", "count.wat"]);
+    sandbox.expect(4 * 16, &["run", "count.wat", "--dir", "-x", "--"]);
+    sandbox.expect(
+        16 + 2,
+        &[
+            "run",
+            "--env",
+            "A=1",
+            "--env",
+            "B=",
+            "--env",
+            "WSNAP_TEST_UNSET",
+            "count.wat",
+        ],
+    );
+}
+
+#[test]
+fn verify_names_the_damaged_image_and_exits_with_1() {
+    let sandbox = Sandbox::new();
+    sandbox.write("endless.wat", ENDLESS);
+    for name in ["good", "bad"] {
+        let at = format!("safepoint={}", name.len());
+        sandbox.expect(
+            SUSPENDED,
+            &[
+                "run",
+                "--name",
+                name,
+                "--id-file",
+                name,
+                "--stop-at",
+                &at,
+                "endless.wat",
+            ],
+        );
+    }
+    sandbox.write(
+        "other.wat",
+        r#"(module (memory 1) (data (i32.const 0) "x") (func (export "_start") (loop br 0)))"#,
+    );
+    sandbox.expect(
+        SUSPENDED,
+        &[
+            "run",
+            "--name",
+            "bad",
+            "--id-file",
+            "bad",
+            "--stop-at",
+            "safepoint=3",
+            "other.wat",
+        ],
+    );
+    sandbox.expect(0, &["verify"]);
+    let layer = std::fs::read_dir(sandbox.path("store/layers"))
+        .expect("the layers")
+        .next()
+        .expect("one layer")
+        .expect("an entry")
+        .path();
+    let mut bytes = std::fs::read(&layer).expect("a layer");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::remove_file(&layer).expect("removed");
+    std::fs::write(&layer, bytes).expect("damaged");
+
+    let bad = std::fs::read_to_string(sandbox.path("bad")).expect("the id");
+    let (stdout, stderr) = sandbox.expect(1, &["verify"]);
+    let damaged: Vec<_> = stdout
+        .lines()
+        .filter(|line| line.contains("damaged"))
+        .collect();
+    assert_eq!(damaged.len(), 1, "{stdout}");
+    assert!(damaged[0].starts_with(bad.trim()), "{stdout}");
+    assert!(stderr.starts_with("error: 1 of "), "{stderr}");
+    sandbox.expect(0, &["verify", "good"]);
+    sandbox.expect(1, &["verify", "bad"]);
+}
+
+#[test]
+fn a_tag_is_set_and_moved() {
+    let sandbox = Sandbox::new();
+    sandbox.write("endless.wat", ENDLESS);
+    for name in ["one", "two"] {
+        let run = [
+            "run",
+            "--name",
+            name,
+            "--stop-at",
+            "safepoint=9",
+            "endless.wat",
+            name,
+        ];
+        sandbox.expect(SUSPENDED, &run);
+        sandbox.expect(0, &["tag", name, "here"]);
+        let (inspected, _) = sandbox.expect(0, &["inspect", "here"]);
+        assert!(
+            inspected.contains(&format!("endless.wat {name}")),
+            "{inspected}"
+        );
+    }
+    let (_, stderr) = sandbox.expect(1, &["tag", "one", "not/here"]);
+    assert!(stderr.contains("not/here"), "{stderr}");
+}
+
+#[test]
+fn a_reader_of_results_that_leaves_early_causes_no_message() {
+    let sandbox = Sandbox::new();
+    let mut child = sandbox
+        .command(&["completions", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // The script is longer than a pipe holds, so it cannot have been written whole before this.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn messages_have_no_colours_unless_they_go_to_a_terminal() {
+    let sandbox = Sandbox::new();
+    let (_, stderr) = sandbox.expect(1, &["run", "nowhere.wasm"]);
+    assert!(
+        stderr.starts_with("error: cannot read the module nowhere.wasm"),
+        "{stderr:?}"
+    );
+}

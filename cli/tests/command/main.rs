@@ -1,0 +1,6 @@
+//! The `wsnap` binary, from outside.
+
+mod ends;
+mod help;
+mod running;
+mod sandbox;

@@ -60,7 +60,15 @@ pub struct Trap(pub(crate) wasmtime::Error);
 
 impl std::fmt::Display for Trap {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{:?}", self.0)
+        // The engine's own form would add a backtrace of the host where that is switched on.
+        let mut chain = self.0.chain();
+        if let Some(first) = chain.next() {
+            write!(formatter, "{}", first.to_string().trim_end())?;
+        }
+        for cause in chain {
+            write!(formatter, "\ncaused by: {cause}")?;
+        }
+        Ok(())
     }
 }
 

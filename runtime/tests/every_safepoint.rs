@@ -98,3 +98,20 @@ fn an_image_resumes_under_another_rewriting() {
         assert_eq!(stored(&programs, &call, stops), whole(&wasm, &call), "{}", path.display());
     }
 }
+
+/// The test of an `if` was parked in the local that, within the arm, held an operand: going to a point in the arm
+/// overwrote what had just been restored there.
+#[test]
+fn an_operand_within_an_if_keeps_its_value_when_the_test_was_at_its_height() {
+    let wasm = br#"(module (func $spin (param i32) (result i32)
+            (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+            (i32.const 5))
+        (func (export "sum") (result i32)
+            (if (result i32) (i32.const 77)
+                (then (i32.add (i32.const 1000) (call $spin (i32.const 4))))
+                (else (i32.const 0)))))"#;
+    let call = Call { export: "sum".into(), arguments: Vec::new() };
+    let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("the module compiles");
+    assert_eq!(in_place(&program, &call, std::iter::repeat_n(1, 10)), whole(wasm, &call));
+    assert_eq!(stored(&[program], &call, std::iter::repeat_n(1, 10)), whole(wasm, &call));
+}

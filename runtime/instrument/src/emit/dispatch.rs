@@ -133,20 +133,23 @@ impl Emitter<'_, '_, '_> {
         sink.i32_const(0).local_set(entry).end();
     }
 
-    /// Before an `if` around targets: makes the test, whose value is parked on top, choose the arm with the target.
+    /// Before an `if`, whose test is parked on top: puts the test on the stack. In a clone on its way to a target inside
+    /// it is the arm with the target that counts. The local of the test is left alone then: within the arm it may hold
+    /// an operand that has just been restored.
     pub(super) fn test_with_targets(&mut self, construct: &Construct) {
         let Some(super::Operand::Parked { local: test, .. }) = self.stack.last().copied() else { return };
         let middle = construct.middle.unwrap_or(construct.end);
-        let last = self.targets.within(construct.start, construct.end).next_back();
-        if let Some((last, _)) = last {
-            let second_arm = self.targets.within(middle, construct.end).next();
-            let first_in_second = second_arm.map_or(last + 1, |(id, _)| id);
-            let entry = self.locals.entry();
-            let mut sink = self.sink();
-            sink.local_get(entry).if_(enc::BlockType::Empty);
-            sink.local_get(entry).i32_const(first_in_second as i32 + 1).i32_lt_u().local_set(test).end();
-        }
-        self.sink().local_get(test);
+        let Some((last, _)) = self.targets.within(construct.start, construct.end).next_back() else {
+            self.sink().local_get(test);
+            return;
+        };
+        let second_arm = self.targets.within(middle, construct.end).next();
+        let first_in_second = second_arm.map_or(last + 1, |(id, _)| id);
+        let entry = self.locals.entry();
+        let mut sink = self.sink();
+        sink.local_get(entry).if_(enc::BlockType::Result(enc::ValType::I32));
+        sink.local_get(entry).i32_const(first_in_second as i32 + 1).i32_lt_u();
+        sink.else_().local_get(test).end();
     }
 
     /// The code before the body of a clone: takes the frame at the restore pointer, restores what is live at the

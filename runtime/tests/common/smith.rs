@@ -1,0 +1,156 @@
+//! Modules made by wasm-smith from a seed.
+
+use crate::driver::{DriverCall, can_be_given, exported_functions, null, with_driver};
+use crate::random::Random;
+use arbitrary::Unstructured;
+use wasm_smith::{Config, InstructionKind, InstructionKinds};
+use wasmparser::ValType;
+use wsnap_instrument::Module;
+
+/// How many loops and calls a program may execute before an exception or a trap ends it.
+const FUEL: u32 = 300;
+
+/// What a seed decides beside the module's content.
+pub struct Choices {
+    /// Whether the module may have typed function references, and with them types that are refused.
+    pub typed_references: bool,
+    /// Whether it may use atomics, which not every target can execute.
+    pub atomics: bool,
+    /// What functions consist of.
+    instructions: Instructions,
+    /// Whether running out of fuel throws an exception, which the program may catch, or traps.
+    pub fuel_throws: bool,
+}
+
+/// Kinds of instructions: the fewer, the more of them are calls and loops.
+enum Instructions {
+    All,
+    Control,
+    Integer,
+}
+
+impl Choices {
+    pub fn of(seed: u64) -> Self {
+        let instructions = match seed % 7 {
+            0 | 1 => Instructions::All,
+            2..=4 => Instructions::Control,
+            _ => Instructions::Integer,
+        };
+        Self { typed_references: seed % 3 == 0, atomics: seed % 5 == 0, instructions, fuel_throws: seed % 4 != 0 }
+    }
+}
+
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).collect()
+}
+
+fn base(choices: &Choices) -> Config {
+    use InstructionKind::*;
+    let kinds: &[InstructionKind] = match choices.instructions {
+        Instructions::All => {
+            &[Numeric, Vector, Reference, Parametric, Variable, Table, Memory, Control, Aggregate]
+        }
+        Instructions::Control => &[Parametric, Variable, Control, Reference],
+        Instructions::Integer => &[NumericInt, Parametric, Variable, Table, MemoryInt, Control, Reference],
+    };
+    Config {
+        allowed_instructions: InstructionKinds::new(kinds),
+        gc_enabled: choices.typed_references,
+        threads_enabled: choices.atomics,
+        max_memories: 4,
+        max_tables: 4,
+        max_nesting_depth: 20,
+        min_funcs: 1,
+        min_exports: 1,
+        ..Config::default()
+    }
+}
+
+/// Any module that the engine accepts, with imports and all; none if the seed leads nowhere.
+pub fn any_module(seed: u64) -> Option<Vec<u8>> {
+    let choices = Choices::of(seed);
+    let bytes = bytes(seed, 20_000);
+    let mut input = Unstructured::new(&bytes);
+    let config = Config {
+        max_types: if choices.typed_references { 6 } else { 30 },
+        max_instructions: 600,
+        ..base(&choices)
+    };
+    Some(wasm_smith::Module::new(config, &mut input).ok()?.to_bytes())
+}
+
+/// A program that needs nothing, ends by itself and can be run by its driver; none if the module is refused, or the seed leads
+/// nowhere.
+pub fn program(seed: u64) -> Option<Vec<u8>> {
+    let choices = Choices::of(seed);
+    let bytes = bytes(seed, 16_000);
+    let mut input = Unstructured::new(&bytes);
+    let config = Config {
+        max_imports: 0,
+        max_types: if choices.typed_references { 4 } else { 12 },
+        min_types: 1,
+        min_funcs: 3,
+        max_funcs: 12,
+        max_instructions: 120,
+        max_data_segments: 4,
+        max_element_segments: 5,
+        max_globals: 8,
+        max_memory32_bytes: 4 << 16,
+        max_memory64_bytes: 4 << 16,
+        memory_max_size_required: true,
+        max_table_elements: 40,
+        table_max_size_required: true,
+        export_everything: true,
+        disallow_traps: seed % 2 == 0,
+        allow_start_export: seed % 7 == 0,
+        ..base(&choices)
+    };
+    let mut module = wasm_smith::Module::new(config, &mut input).ok()?;
+    module.ensure_termination(FUEL).expect("all functions can be changed");
+    let wasm = module.to_bytes();
+    let parsed = Module::parse(&wasm).ok()?;
+    let mut random = Random::new(!seed);
+    let mut calls: Vec<DriverCall> = Vec::new();
+    for _ in 0..2 {
+        calls.extend(exported_functions(&parsed).into_iter().filter_map(|function| call(&parsed, function, &mut random)));
+    }
+    let throw = |text: String| if choices.fuel_throws { throwing(&text) } else { text };
+    Some(with_driver(&wasm, throw, &calls))
+}
+
+/// Where fuel has run out, throws instead of trapping.
+fn throwing(text: &str) -> String {
+    let lines: Vec<&str> = text.trim_end().strip_suffix(')').unwrap_or(text).lines().collect();
+    let mut out = String::new();
+    for (place, line) in lines.iter().enumerate() {
+        let out_of_fuel = line.trim() == "unreachable"
+            && place > 1
+            && lines[place - 1].trim() == "if"
+            && lines[place - 2].trim() == "i32.eqz";
+        out.push_str(if out_of_fuel { "throw $driver-fuel" } else { line });
+        out.push('\n');
+    }
+    format!("{out}  (type $driver-fuel-type (func)) (tag $driver-fuel (type $driver-fuel-type)))")
+}
+
+/// A call with arguments that are often special.
+fn call(module: &Module<'_>, function: u32, random: &mut Random) -> Option<DriverCall> {
+    let (params, _) = module.signature(function)?;
+    if !params.iter().all(|ty| can_be_given(*ty)) {
+        return None;
+    }
+    let arguments = params.iter().map(|ty| {
+        let any = random.next();
+        let value = [0, 1, u64::MAX, i64::MIN as u64, any, any & 0xff][random.below(6) as usize];
+        match ty {
+            ValType::I32 => format!("i32.const {}", value as i32),
+            ValType::I64 => format!("i64.const {}", value as i64),
+            ValType::F32 => format!("i32.const {} f32.reinterpret_i32", value as i32),
+            ValType::F64 => format!("i64.const {} f64.reinterpret_i64", value as i64),
+            ValType::V128 => format!("v128.const i64x2 {} {}", value as i64, any as i64),
+            ValType::Ref(reference) => null(*reference).unwrap_or_default(),
+        }
+    });
+    Some(DriverCall { function, arguments: arguments.collect() })
+}

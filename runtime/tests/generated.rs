@@ -1,0 +1,193 @@
+//! Modules that nobody wrote: rewriting them gives valid modules, and stopping them changes nothing.
+//!
+//! `WSNAP_FUZZ_SECONDS` makes both tests go on for that long each, from the seed `WSNAP_FUZZ_SEED`.
+
+#[path = "common/driven.rs"]
+mod driven;
+#[path = "common/driver.rs"]
+mod driver;
+#[path = "common/points.rs"]
+mod points;
+#[path = "common/random.rs"]
+mod random;
+#[path = "common/smith.rs"]
+mod smith;
+
+use driven::{Manner, Seen};
+use random::Random;
+use std::time::{Duration, Instant};
+use wsnap::snapshots::Store;
+use wsnap::{Engine, Program};
+use wsnap_instrument::{CloneRequest, Error, Module, Options};
+
+/// The seeds of a test: `count` of them from zero, or as many as the environment gives time for.
+fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+    };
+    let first = number("WSNAP_FUZZ_SEED").unwrap_or(0);
+    let limit = number("WSNAP_FUZZ_SECONDS").map(Duration::from_secs);
+    let started = Instant::now();
+    (first..).take_while(move |seed| limit.map_or(seed - first < count, |limit| started.elapsed() < limit))
+}
+
+/// The module as text, for a message.
+fn text(wasm: &[u8]) -> String {
+    wasmprinter::print_bytes(wasm).unwrap_or_else(|error| format!("{error}: {wasm:?}"))
+}
+
+#[derive(Debug, Default)]
+struct Validated {
+    refused: u32,
+    rewritten: u32,
+    points: usize,
+}
+
+/// Rewrites a module and makes clones for all its points.
+fn check_validity(
+    engine: &wasmtime::Engine,
+    wasm: &[u8],
+    options: Options,
+    tally: &mut Validated,
+) -> Result<(), String> {
+    wasmtime::Module::validate(engine, wasm).map_err(|error| format!("the engine does not take it: {error:?}"))?;
+    let rewritten =
+        Module::parse(wasm).and_then(|module| Ok((wsnap_instrument::rewrite(&module, options)?, module)));
+    let (rewritten, module) = match rewritten {
+        Ok(rewritten) => rewritten,
+        Err(Error::Unsupported { .. }) => {
+            tally.refused += 1;
+            return Ok(());
+        }
+        Err(error) => return Err(format!("rewriting fails: {error:?}")),
+    };
+    tally.rewritten += 1;
+    wasmtime::Module::validate(engine, &rewritten.wasm).map_err(|error| format!("rewritten: {error:?}"))?;
+    let imported = (0..module.function_count()).take_while(|function| module.is_imported_function(*function));
+    let mut requests: Vec<CloneRequest> =
+        imported.map(|function| CloneRequest { function, points: Vec::new() }).collect();
+    let imported = requests.len() as u32;
+    requests.extend(points::all(wasm, imported));
+    for request in requests.iter().filter(|request| !request.points.is_empty()) {
+        tally.points += request.points.len();
+        wsnap_instrument::layouts(&module, &rewritten.facts, request.function, &request.points)
+            .map_err(|error| format!("layouts: {error:?}"))?;
+    }
+    let clones = wsnap_instrument::clones(&module, &rewritten.facts, &requests)
+        .map_err(|error| format!("making clones fails: {error:?}"))?;
+    wasmtime::Module::validate(engine, &clones.wasm).map_err(|error| format!("clones: {error:?}"))?;
+    Ok(())
+}
+
+#[test]
+fn generated_modules_and_clones_for_all_their_points_are_valid() {
+    let engine = driven::bare_engine();
+    let mut tally = Validated::default();
+    for seed in seeds(2000) {
+        let Some(wasm) = smith::any_module(seed) else { continue };
+        let options = Options { redundant_safepoints: seed % 2 == 0 };
+        if let Err(error) = check_validity(&engine, &wasm, options, &mut tally) {
+            panic!("{error}\nWSNAP_FUZZ_SEED={seed}\n{}", text(&wasm));
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.rewritten > tally.refused, "most modules must not be refused: {tally:?}");
+    assert!(tally.points as u32 > tally.rewritten, "modules must have points: {tally:?}");
+}
+
+/// What the modules run so far were like.
+#[derive(Debug, Default)]
+struct Compared {
+    refused: u32,
+    /// The engine ran out of stack or memory, which depends on the engine.
+    exhausted: u32,
+    compared: u32,
+    returned: u32,
+    stops: u32,
+}
+
+/// Where programs run, and where their images go meanwhile.
+struct Places {
+    bare: wasmtime::Engine,
+    here: Engine,
+    pulley: Engine,
+    store: Store,
+    _directory: tempfile::TempDir,
+}
+
+impl Places {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("there is room for a store");
+        let store = Store::open(directory.path().join("store")).expect("a store can be made");
+        let (here, pulley) = (driven::engine(None), driven::engine(Some("pulley64")));
+        Self { bare: driven::bare_engine(), here, pulley, store, _directory: directory }
+    }
+
+    /// Runs a program with stops in several manners, and whole.
+    fn compare(&self, seed: u64, wasm: &[u8], tally: &mut Compared) -> Result<(), String> {
+        let memories = Module::parse(wasm).map_err(|error| format!("parsing fails: {error:?}"))?.memories().len();
+        let expected = driven::bare(&self.bare, wasm, memories);
+        if expected.is_exhausted() {
+            tally.exhausted += 1;
+            return Ok(());
+        }
+        let new = |engine: &Engine| Program::new(engine, wasm.to_vec()).map_err(|error| format!("{error:?}"));
+        let mut programs = vec![new(&self.here)?];
+        if seed % 4 == 1 && !smith::Choices::of(seed).atomics {
+            programs.push(new(&self.pulley)?);
+        }
+        let mut random = Random::new(seed);
+        let mut check = |what: &str, programs: &[Program], manner: Manner<'_>, stops: usize| {
+            let gaps: Vec<u64> = (0..stops).map(|_| random.gap()).collect();
+            let run = driven::with_stops(programs, &manner, memories, gaps.iter().copied())
+                .map_err(|error| format!("{what}, {gaps:?}: {error}"))?;
+            tally.stops += run.stops;
+            if is_as(&expected, &run.seen) {
+                return Ok(());
+            }
+            Err(format!("{what}, {gaps:?}: {:?}\nexpected: {expected:?}", run.seen))
+        };
+        check("unstopped", &programs[..1], Manner::InPlace, 0)?;
+        check("in place", &programs[..1], Manner::InPlace, 8)?;
+        check("stored", &programs, Manner::Stored(&self.store), 5)?;
+        tally.compared += 1;
+        tally.returned += u32::from(matches!(&expected, Seen::Ended { ending, .. } if ending == "returned"));
+        Ok(())
+    }
+}
+
+/// A start function that fails leaves no instance to look at when the program runs bare, but is a run like any other
+/// for one that can be stopped.
+fn is_as(expected: &Seen, seen: &Seen) -> bool {
+    match (expected, seen) {
+        (Seen::NotStarted(cause), Seen::Ended { ending, .. }) => cause == ending,
+        _ => expected == seen,
+    }
+}
+
+fn compare_all() {
+    let places = Places::new();
+    let mut tally = Compared::default();
+    for seed in seeds(120) {
+        let Some(wasm) = smith::program(seed) else {
+            tally.refused += 1;
+            continue;
+        };
+        if let Err(error) = places.compare(seed, &wasm, &mut tally) {
+            panic!("{error}\nWSNAP_FUZZ_SEED={seed}\n{}", text(&wasm));
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.compared > 2 * (tally.refused + tally.exhausted), "most programs must be compared: {tally:?}");
+    assert!(tally.returned > tally.compared / 4, "many programs must return: {tally:?}");
+    assert!(tally.stops > tally.compared, "programs must be stopped: {tally:?}");
+}
+
+#[test]
+fn generated_programs_end_the_same_whether_stopped_or_not() {
+    let thread = std::thread::Builder::new().stack_size(driven::THREAD_STACK_BYTES).spawn(compare_all);
+    if let Err(panic) = thread.expect("a thread can be started").join() {
+        std::panic::resume_unwind(panic);
+    }
+}

@@ -1,7 +1,10 @@
 //! How results and messages look.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
@@ -16,7 +19,9 @@ const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 /// So many digits of an id are shown where a short form will do.
 const SHORT_ID_DIGITS: usize = 12;
-const SPINNER_PERIOD: Duration = Duration::from_millis(100);
+/// What takes less is not worth a flicker.
+const PROGRESS_DELAY: Duration = Duration::from_millis(250);
+const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
 
 /// Writes `error: …` to standard error.
 pub(crate) fn error(message: &str) {
@@ -92,27 +97,45 @@ pub(crate) fn table(header: &[&str]) -> Table {
 
 /// Says on a terminal what is being done, until the returned value is dropped.
 pub(crate) fn progress(doing: String) -> Progress {
-    if !io::stderr().is_terminal() {
-        return Progress(None);
+    let (done, is_done) = mpsc::channel::<Infallible>();
+    let shows = io::stderr().is_terminal();
+    let thread = shows.then(|| thread::spawn(move || show_progress(doing, &is_done)));
+    Progress {
+        done: Some(done),
+        thread,
     }
-    let bar = ProgressBar::new_spinner();
+}
+
+/// Something is being done that can take long.
+pub(crate) struct Progress {
+    /// Nothing is ever sent: that it is dropped says that it is done.
+    done: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.done = None;
+        if let Some(thread) = self.thread.take() {
+            // Messages that follow must find the line clear. A thread that died has shown its own message.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn show_progress(doing: String, is_done: &Receiver<Infallible>) {
+    if is_done.recv_timeout(PROGRESS_DELAY) != Err(RecvTimeoutError::Timeout) {
+        return;
+    }
+    let bar = ProgressBar::new_spinner().with_elapsed(PROGRESS_DELAY);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         bar.set_style(style);
     }
     bar.set_message(doing);
-    bar.enable_steady_tick(SPINNER_PERIOD);
-    Progress(Some(bar))
-}
-
-/// Something long is being done.
-pub(crate) struct Progress(Option<ProgressBar>);
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
+    while is_done.recv_timeout(PROGRESS_PERIOD) == Err(RecvTimeoutError::Timeout) {
+        bar.tick();
     }
+    bar.finish_and_clear();
 }
 
 /// The first digits of an id, for tables and command lines that people type.

@@ -24,12 +24,17 @@ use wsnap_instrument::{CloneRequest, Error, Module, Options};
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+        Some(
+            text.parse::<u64>()
+                .unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+        )
     };
     let first = number("WSNAP_FUZZ_SEED").unwrap_or(0);
     let limit = number("WSNAP_FUZZ_SECONDS").map(Duration::from_secs);
     let started = Instant::now();
-    (first..).take_while(move |seed| limit.map_or(seed - first < count, |limit| started.elapsed() < limit))
+    (first..).take_while(move |seed| {
+        limit.map_or(seed - first < count, |limit| started.elapsed() < limit)
+    })
 }
 
 /// The module as text, for a message.
@@ -51,9 +56,10 @@ fn check_validity(
     options: Options,
     tally: &mut Validated,
 ) -> Result<(), String> {
-    wasmtime::Module::validate(engine, wasm).map_err(|error| format!("the engine does not take it: {error:?}"))?;
-    let rewritten =
-        Module::parse(wasm).and_then(|module| Ok((wsnap_instrument::rewrite(&module, options)?, module)));
+    wasmtime::Module::validate(engine, wasm)
+        .map_err(|error| format!("the engine does not take it: {error:?}"))?;
+    let rewritten = Module::parse(wasm)
+        .and_then(|module| Ok((wsnap_instrument::rewrite(&module, options)?, module)));
     let (rewritten, module) = match rewritten {
         Ok(rewritten) => rewritten,
         Err(Error::Unsupported { .. }) => {
@@ -63,10 +69,16 @@ fn check_validity(
         Err(error) => return Err(format!("rewriting fails: {error:?}")),
     };
     tally.rewritten += 1;
-    wasmtime::Module::validate(engine, &rewritten.wasm).map_err(|error| format!("rewritten: {error:?}"))?;
-    let imported = (0..module.function_count()).take_while(|function| module.is_imported_function(*function));
-    let mut requests: Vec<CloneRequest> =
-        imported.map(|function| CloneRequest { function, points: Vec::new() }).collect();
+    wasmtime::Module::validate(engine, &rewritten.wasm)
+        .map_err(|error| format!("rewritten: {error:?}"))?;
+    let imported =
+        (0..module.function_count()).take_while(|function| module.is_imported_function(*function));
+    let mut requests: Vec<CloneRequest> = imported
+        .map(|function| CloneRequest {
+            function,
+            points: Vec::new(),
+        })
+        .collect();
     let imported = requests.len() as u32;
     requests.extend(points::all(wasm, imported));
     for request in requests.iter().filter(|request| !request.points.is_empty()) {
@@ -76,7 +88,8 @@ fn check_validity(
     }
     let clones = wsnap_instrument::clones(&module, &rewritten.facts, &requests)
         .map_err(|error| format!("making clones fails: {error:?}"))?;
-    wasmtime::Module::validate(engine, &clones.wasm).map_err(|error| format!("clones: {error:?}"))?;
+    wasmtime::Module::validate(engine, &clones.wasm)
+        .map_err(|error| format!("clones: {error:?}"))?;
     Ok(())
 }
 
@@ -85,15 +98,25 @@ fn generated_modules_and_clones_for_all_their_points_are_valid() {
     let engine = driven::bare_engine();
     let mut tally = Validated::default();
     for seed in seeds(2000) {
-        let Some(wasm) = smith::any_module(seed) else { continue };
-        let options = Options { redundant_safepoints: seed % 2 == 0 };
+        let Some(wasm) = smith::any_module(seed) else {
+            continue;
+        };
+        let options = Options {
+            redundant_safepoints: seed % 2 == 0,
+        };
         if let Err(error) = check_validity(&engine, &wasm, options, &mut tally) {
             panic!("{error}\nWSNAP_FUZZ_SEED={seed}\n{}", text(&wasm));
         }
     }
     println!("{tally:?}");
-    assert!(tally.rewritten > tally.refused, "most modules must not be refused: {tally:?}");
-    assert!(tally.points as u32 > tally.rewritten, "modules must have points: {tally:?}");
+    assert!(
+        tally.rewritten > tally.refused,
+        "most modules must not be refused: {tally:?}"
+    );
+    assert!(
+        tally.points as u32 > tally.rewritten,
+        "modules must have points: {tally:?}"
+    );
 }
 
 /// What the modules run so far were like.
@@ -121,21 +144,37 @@ impl Places {
         let directory = tempfile::tempdir().expect("there is room for a store");
         let store = Store::open(directory.path().join("store")).expect("a store can be made");
         let (here, pulley) = (driven::engine(None), driven::engine(Some("pulley64")));
-        Self { bare: driven::bare_engine(), here, pulley, store, _directory: directory }
+        Self {
+            bare: driven::bare_engine(),
+            here,
+            pulley,
+            store,
+            _directory: directory,
+        }
     }
 
     /// Runs a program with stops in several manners, and whole.
     fn compare(&self, seed: u64, wasm: &[u8], tally: &mut Compared) -> Result<(), String> {
-        let memories = Module::parse(wasm).map_err(|error| format!("parsing fails: {error:?}"))?.memories().len();
+        let memories = Module::parse(wasm)
+            .map_err(|error| format!("parsing fails: {error:?}"))?
+            .memories()
+            .len();
         let expected = driven::bare(&self.bare, wasm, memories);
         if expected.is_exhausted() {
             tally.exhausted += 1;
             return Ok(());
         }
-        let new = |engine: &Engine| Program::new(engine, wasm.to_vec()).map_err(|error| format!("{error:?}"));
-        let mut programs = vec![new(&self.here)?];
+        let new = |engine: &Engine| Program::new(engine, wasm.to_vec());
+        let mut programs = match new(&self.here) {
+            Ok(program) => vec![program],
+            Err(wsnap::Error::Module(Error::Unsupported { .. })) => {
+                tally.refused += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(format!("it cannot be made suspendable: {error:?}")),
+        };
         if seed % 4 == 1 && !smith::Choices::of(seed).atomics {
-            programs.push(new(&self.pulley)?);
+            programs.push(new(&self.pulley).map_err(|error| format!("for Pulley: {error:?}"))?);
         }
         let mut random = Random::new(seed);
         let mut check = |what: &str, programs: &[Program], manner: Manner<'_>, stops: usize| {
@@ -146,13 +185,17 @@ impl Places {
             if is_as(&expected, &run.seen) {
                 return Ok(());
             }
-            Err(format!("{what}, {gaps:?}: {:?}\nexpected: {expected:?}", run.seen))
+            Err(format!(
+                "{what}, {gaps:?}: {:?}\nexpected: {expected:?}",
+                run.seen
+            ))
         };
         check("unstopped", &programs[..1], Manner::InPlace, 0)?;
         check("in place", &programs[..1], Manner::InPlace, 8)?;
         check("stored", &programs, Manner::Stored(&self.store), 5)?;
         tally.compared += 1;
-        tally.returned += u32::from(matches!(&expected, Seen::Ended { ending, .. } if ending == "returned"));
+        tally.returned +=
+            u32::from(matches!(&expected, Seen::Ended { ending, .. } if ending == "returned"));
         Ok(())
     }
 }
@@ -179,14 +222,25 @@ fn compare_all() {
         }
     }
     println!("{tally:?}");
-    assert!(tally.compared > 2 * (tally.refused + tally.exhausted), "most programs must be compared: {tally:?}");
-    assert!(tally.returned > tally.compared / 4, "many programs must return: {tally:?}");
-    assert!(tally.stops > tally.compared, "programs must be stopped: {tally:?}");
+    assert!(
+        tally.compared > 2 * (tally.refused + tally.exhausted),
+        "most programs must be compared: {tally:?}"
+    );
+    assert!(
+        tally.returned > tally.compared / 4,
+        "many programs must return: {tally:?}"
+    );
+    assert!(
+        tally.stops > tally.compared,
+        "programs must be stopped: {tally:?}"
+    );
 }
 
 #[test]
 fn generated_programs_end_the_same_whether_stopped_or_not() {
-    let thread = std::thread::Builder::new().stack_size(driven::THREAD_STACK_BYTES).spawn(compare_all);
+    let thread = std::thread::Builder::new()
+        .stack_size(driven::THREAD_STACK_BYTES)
+        .spawn(compare_all);
     if let Err(panic) = thread.expect("a thread can be started").join() {
         std::panic::resume_unwind(panic);
     }

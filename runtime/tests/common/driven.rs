@@ -16,7 +16,10 @@ pub enum Seen {
     /// It could not be set up, or trapped while it was: nothing of it is left to look at.
     NotStarted(String),
     /// How it ended, and a hash of each memory.
-    Ended { ending: String, memories: Vec<blake3::Hash> },
+    Ended {
+        ending: String,
+        memories: Vec<blake3::Hash>,
+    },
 }
 
 impl Seen {
@@ -45,7 +48,12 @@ pub fn bare_engine() -> wasmtime::Engine {
 /// An engine of ours with the same settings, for this machine or another target.
 pub fn engine(target: Option<&str>) -> Engine {
     let target = target.map(str::to_owned);
-    let config = EngineConfig { target, deterministic: true, stack_bytes: STACK_BYTES, ..EngineConfig::default() };
+    let config = EngineConfig {
+        target,
+        deterministic: true,
+        stack_bytes: STACK_BYTES,
+        ..EngineConfig::default()
+    };
     Engine::new(&config).expect("the engine can be set up")
 }
 
@@ -57,35 +65,62 @@ pub fn bare(engine: &wasmtime::Engine, wasm: &[u8], memories: usize) -> Seen {
         Ok(instance) => instance,
         Err(error) => return Seen::NotStarted(cause(&error)),
     };
-    let driver = instance.get_typed_func::<(), ()>(&mut store, DRIVER).expect("the module has a driver");
+    let driver = instance
+        .get_typed_func::<(), ()>(&mut store, DRIVER)
+        .expect("the module has a driver");
     let ending = match driver.call(&mut store, ()) {
         Ok(()) => "returned".to_owned(),
         Err(error) => cause(&error),
     };
     let mut hash = |index| {
-        let memory = instance.get_memory(&mut store, &memory_export(index)).expect("the driver exports memories");
+        let memory = instance
+            .get_memory(&mut store, &memory_export(index))
+            .expect("the driver exports memories");
         blake3::hash(memory.data(&store))
     };
-    Seen::Ended { ending, memories: (0..memories).map(&mut hash).collect() }
+    Seen::Ended {
+        ending,
+        memories: (0..memories).map(&mut hash).collect(),
+    }
 }
 
 fn closed() -> StandardStreams {
-    StandardStreams { stdin: Stdio::Closed, stdout: Stdio::Closed, stderr: Stdio::Closed }
+    StandardStreams {
+        stdin: Stdio::Closed,
+        stdout: Stdio::Closed,
+        stderr: Stdio::Closed,
+    }
 }
 
 fn start(program: &Program) -> Result<Instance, Error> {
-    let config = WasiConfig { streams: closed(), deterministic_seed: Some([7; 32]), ..WasiConfig::default() };
+    let config = WasiConfig {
+        streams: closed(),
+        deterministic_seed: Some([7; 32]),
+        ..WasiConfig::default()
+    };
     let wasi = Wasi::new(config).expect("the host state can be set up");
-    program.start(wasi, Call { export: DRIVER.into(), arguments: Vec::new() })
+    program.start(
+        wasi,
+        Call {
+            export: DRIVER.into(),
+            arguments: Vec::new(),
+        },
+    )
 }
 
 fn resume(program: &Program, store: &Store, id: ImageId) -> Instance {
     let image = store.load(id).expect("the image is there");
     image.verify().expect("the image is intact");
-    let state = SavedState::decode(&image.manifest().host[WASI_SECTION]).expect("the host state is readable");
-    let grants = Grants { streams: closed(), ..Grants::default() };
+    let state = SavedState::decode(&image.manifest().host[WASI_SECTION])
+        .expect("the host state is readable");
+    let grants = Grants {
+        streams: closed(),
+        ..Grants::default()
+    };
     let wasi = Wasi::restore(&state, grants).expect("the host state can be restored");
-    program.resume(&image, wasi).expect("the image can be resumed")
+    program
+        .resume(&image, wasi)
+        .expect("the image can be resumed")
 }
 
 /// How a run goes on after each stop.
@@ -115,18 +150,29 @@ pub fn with_stops(
 ) -> Result<Run, String> {
     let mut instance = match start(&programs[0]) {
         Ok(instance) => instance,
-        Err(Error::Instantiate(error)) => return Ok(Run { seen: Seen::NotStarted(cause(&error)), stops: 0 }),
+        Err(Error::Instantiate(error)) => {
+            return Ok(Run {
+                seen: Seen::NotStarted(cause(&error)),
+                stops: 0,
+            });
+        }
         Err(error) => return Err(format!("it does not start: {error:?}")),
     };
     let mut stops = 0;
     for gap in gaps {
         instance.stop_at_safepoint(gap);
         let so_far = stops;
-        let failed =
-            |error: &dyn std::fmt::Debug| format!("after {so_far} stops, then {gap} safepoints: {error:?}");
+        let failed = |error: &dyn std::fmt::Debug| {
+            format!("after {so_far} stops, then {gap} safepoints: {error:?}")
+        };
         match instance.run().map_err(|error| failed(&error))? {
             Outcome::Suspended(_) => {}
-            outcome => return Ok(Run { seen: seen(instance, &outcome, memories), stops }),
+            outcome => {
+                return Ok(Run {
+                    seen: seen(instance, &outcome, memories),
+                    stops,
+                });
+            }
         }
         stops += 1;
         if let Manner::Stored(store) = manner {
@@ -135,17 +181,19 @@ pub fn with_stops(
             instance = resume(&programs[stops as usize % programs.len()], store, id);
         }
     }
-    let outcome = instance.run().map_err(|error| format!("after {stops} stops: {error:?}"))?;
-    Ok(Run { seen: seen(instance, &outcome, memories), stops })
+    let outcome = instance
+        .run()
+        .map_err(|error| format!("after {stops} stops: {error:?}"))?;
+    Ok(Run {
+        seen: seen(instance, &outcome, memories),
+        stops,
+    })
 }
 
-/// The last cause in the report of a trap: it stands between the backtraces of the program and, with `RUST_BACKTRACE`,
-/// of this process.
+/// The last cause in the report of a trap.
 fn root_cause(report: &str) -> &str {
-    let causes = report.split_once("Caused by:\n").map_or(report, |(_, causes)| causes);
-    let last = causes.lines().take_while(|line| !line.trim().is_empty()).last().unwrap_or_default().trim();
-    // Several causes are numbered.
-    last.split_once(": ").filter(|(number, _)| number.parse::<u32>().is_ok()).map_or(last, |(_, cause)| cause)
+    let last = report.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("caused by: ").unwrap_or(last)
 }
 
 fn seen(mut instance: Instance, outcome: &Outcome, memories: usize) -> Seen {
@@ -154,6 +202,15 @@ fn seen(mut instance: Instance, outcome: &Outcome, memories: usize) -> Seen {
         Outcome::Trapped(trap) => root_cause(&trap.to_string()).to_owned(),
         other => format!("{other:?}"),
     };
-    let mut hash = |index| blake3::hash(instance.memory(index).expect("the program has so many memories"));
-    Seen::Ended { ending, memories: (0..memories as u32).map(&mut hash).collect() }
+    let mut hash = |index| {
+        blake3::hash(
+            instance
+                .memory(index)
+                .expect("the program has so many memories"),
+        )
+    };
+    Seen::Ended {
+        ending,
+        memories: (0..memories as u32).map(&mut hash).collect(),
+    }
 }

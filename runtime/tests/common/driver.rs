@@ -30,9 +30,10 @@ pub fn memory_export(index: usize) -> String {
 
 /// The functions that the module exports, by index, each once.
 pub fn exported_functions(module: &Module<'_>) -> Vec<u32> {
-    let functions = module.exports().iter().filter(|export| {
-        matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact)
-    });
+    let functions = module
+        .exports()
+        .iter()
+        .filter(|export| matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact));
     let mut functions: Vec<u32> = functions.map(|export| export.index).collect();
     functions.sort_unstable();
     functions.dedup();
@@ -64,11 +65,23 @@ pub fn null(ty: RefType) -> Option<String> {
 }
 
 /// Adds the driver to a module. Gives the new module in binary format.
-pub fn with_driver(wasm: &[u8], edit: impl FnOnce(String) -> String, calls: &[DriverCall]) -> Vec<u8> {
+pub fn with_driver(
+    wasm: &[u8],
+    edit: impl FnOnce(String) -> String,
+    calls: &[DriverCall],
+) -> Vec<u8> {
     let module = Module::parse(wasm).expect("only modules that are not refused are driven");
     let text = edit(wasmprinter::print_bytes(wasm).expect("a valid module can be printed"));
-    let body = text.trim_end().strip_suffix(')').expect("a module ends in a parenthesis");
-    let driver = Driver { module: &module, text: String::new(), log: 0 }.write(calls);
+    let body = text
+        .trim_end()
+        .strip_suffix(')')
+        .expect("a module ends in a parenthesis");
+    let driver = Driver {
+        module: &module,
+        text: String::new(),
+        log: 0,
+    }
+    .write(calls);
     wat::parse_str(format!("{body}{driver})")).expect("the driver fits the module")
 }
 
@@ -87,13 +100,18 @@ fn slot(class: ValueClass, index: usize) -> (String, &'static str) {
         ValueClass::F64 => "f64",
         ValueClass::V128 => "v128",
         // Of a reference only whether it is null is kept.
-        ValueClass::I32 | ValueClass::Function | ValueClass::Extern | ValueClass::Exception => "i32",
+        ValueClass::I32 | ValueClass::Function | ValueClass::Extern | ValueClass::Exception => {
+            "i32"
+        }
     };
     (format!("$driver-{ty}-{index}"), ty)
 }
 
 fn is_reference(class: ValueClass) -> bool {
-    matches!(class, ValueClass::Function | ValueClass::Extern | ValueClass::Exception)
+    matches!(
+        class,
+        ValueClass::Function | ValueClass::Extern | ValueClass::Exception
+    )
 }
 
 impl Driver<'_, '_> {
@@ -109,22 +127,35 @@ impl Driver<'_, '_> {
             self.call(call);
             self.observe();
         }
-        let most = calls.iter().map(|call| self.results(call.function).len()).max().unwrap_or(0);
+        let most = calls
+            .iter()
+            .map(|call| self.results(call.function).len())
+            .max()
+            .unwrap_or(0);
         let mut head = format!("  (memory $driver-log {LOG_PAGES} {LOG_PAGES})\n");
         for index in 0..=self.module.memories().len() {
-            writeln!(head, "  (export \"{}\" (memory {index}))", memory_export(index)).expect("a String takes everything");
+            writeln!(
+                head,
+                "  (export \"{}\" (memory {index}))",
+                memory_export(index)
+            )
+            .expect("a String takes everything");
         }
         writeln!(head, "  (func (export \"{DRIVER}\")").expect("a String takes everything");
         for index in 0..most.max(1) {
             for ty in ["i32", "i64", "f32", "f64", "v128"] {
-                writeln!(head, "    (local $driver-{ty}-{index} {ty})").expect("a String takes everything");
+                writeln!(head, "    (local $driver-{ty}-{index} {ty})")
+                    .expect("a String takes everything");
             }
         }
         format!("\n{head}{}  )\n", self.text)
     }
 
     fn results(&self, function: u32) -> Vec<ValueClass> {
-        let results = self.module.signature(function).map_or(&[][..], |(_, results)| results);
+        let results = self
+            .module
+            .signature(function)
+            .map_or(&[][..], |(_, results)| results);
         results.iter().map(|ty| ValueClass::of(*ty)).collect()
     }
 
@@ -157,7 +188,9 @@ impl Driver<'_, '_> {
 
     fn store(&mut self, ty: &str, value: &str) {
         let address = self.log;
-        self.line(&format!("i32.const {address} {value} {ty}.store $driver-log"));
+        self.line(&format!(
+            "i32.const {address} {value} {ty}.store $driver-log"
+        ));
         self.log += 16;
     }
 
@@ -165,15 +198,24 @@ impl Driver<'_, '_> {
     fn observe(&mut self) {
         for (index, global) in self.module.globals().iter().enumerate() {
             let class = ValueClass::of(global.content_type);
-            let null = if is_reference(class) { "ref.is_null" } else { "" };
+            let null = if is_reference(class) {
+                "ref.is_null"
+            } else {
+                ""
+            };
             self.store(slot(class, 0).1, &format!("global.get {index} {null}"));
         }
         for (index, table) in self.module.tables().iter().enumerate() {
             let ty = if table.table64 { "i64" } else { "i32" };
             self.store(ty, &format!("table.size {index}"));
             for element in 0..ELEMENTS {
-                self.line(&format!("{ty}.const {element} table.size {index} {ty}.lt_u if"));
-                self.store("i32", &format!("{ty}.const {element} table.get {index} ref.is_null"));
+                self.line(&format!(
+                    "{ty}.const {element} table.size {index} {ty}.lt_u if"
+                ));
+                self.store(
+                    "i32",
+                    &format!("{ty}.const {element} table.get {index} ref.is_null"),
+                );
                 self.line("end");
             }
         }

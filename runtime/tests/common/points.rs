@@ -1,6 +1,8 @@
 //! Every point at which an activation can stand, found apart from the rewriter.
 
-use wasmparser::{FuncValidatorAllocations, Operator, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{
+    FuncValidatorAllocations, Operator, Parser, Payload, ValidPayload, Validator, WasmFeatures,
+};
 use wsnap_instrument::{CloneRequest, Point};
 
 /// For each defined function of a valid module: its entry, loop headers and calls in reachable code, before the call
@@ -10,7 +12,9 @@ pub fn all(wasm: &[u8], imported_functions: u32) -> Vec<CloneRequest> {
     let mut requests = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload: Payload<'_> = payload.expect("the module is valid");
-        let ValidPayload::Func(function, body) = validator.payload(&payload).expect("the module is valid") else {
+        let ValidPayload::Func(function, body) =
+            validator.payload(&payload).expect("the module is valid")
+        else {
             continue;
         };
         let mut function = function.into_validator(FuncValidatorAllocations::default());
@@ -18,7 +22,9 @@ pub fn all(wasm: &[u8], imported_functions: u32) -> Vec<CloneRequest> {
         for _ in 0..locals.get_count() {
             let offset = locals.original_position();
             let (count, ty) = locals.read().expect("the body is valid");
-            function.define_locals(offset, count, ty).expect("the body is valid");
+            function
+                .define_locals(offset, count, ty)
+                .expect("the body is valid");
         }
         let mut operators = body.get_operators_reader().expect("the body is valid");
         let mut points = vec![Point::Next(operators.original_position() as u32)];
@@ -27,16 +33,23 @@ pub fn all(wasm: &[u8], imported_functions: u32) -> Vec<CloneRequest> {
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset().expect("the body is valid");
             let next = operators.original_position() as u32;
-            let unreachable = function.get_control_frame(0).is_some_and(|frame| frame.unreachable);
+            let unreachable = function
+                .get_control_frame(0)
+                .is_some_and(|frame| frame.unreachable);
             match operator {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. }
+                Operator::Block { .. }
+                | Operator::Loop { .. }
+                | Operator::If { .. }
+                | Operator::TryTable { .. }
                     if dead > 0 || unreachable =>
                 {
                     dead += 1;
                 }
                 Operator::End if dead > 0 => dead -= 1,
                 Operator::Loop { .. } if !unreachable => points.push(Point::Next(next)),
-                Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. }
+                Operator::Call { .. }
+                | Operator::CallIndirect { .. }
+                | Operator::CallRef { .. }
                     if dead == 0 && !unreachable =>
                 {
                     points.extend([Point::Calling(offset as u32), Point::Next(next)]);
@@ -47,7 +60,10 @@ pub fn all(wasm: &[u8], imported_functions: u32) -> Vec<CloneRequest> {
         }
         points.sort_unstable();
         points.dedup();
-        requests.push(CloneRequest { function: imported_functions + requests.len() as u32, points });
+        requests.push(CloneRequest {
+            function: imported_functions + requests.len() as u32,
+            points,
+        });
     }
     requests
 }

@@ -18,7 +18,7 @@ pub struct Choices {
     pub atomics: bool,
     /// What functions consist of.
     instructions: Instructions,
-    /// Whether running out of fuel throws an exception, which the program may catch, or traps.
+    /// Whether `unreachable` and running out of fuel throw an exception, which the program may catch, or trap.
     pub fuel_throws: bool,
 }
 
@@ -36,23 +36,32 @@ impl Choices {
             2..=4 => Instructions::Control,
             _ => Instructions::Integer,
         };
-        Self { typed_references: seed % 3 == 0, atomics: seed % 5 == 0, instructions, fuel_throws: seed % 4 != 0 }
+        Self {
+            typed_references: seed % 8 == 0,
+            atomics: seed % 5 == 0,
+            instructions,
+            fuel_throws: seed % 4 != 0,
+        }
     }
 }
 
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut random = Random::new(seed);
-    (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).collect()
+    (0..length.div_ceil(8))
+        .flat_map(|_| random.next().to_le_bytes())
+        .collect()
 }
 
 fn base(choices: &Choices) -> Config {
     use InstructionKind::*;
     let kinds: &[InstructionKind] = match choices.instructions {
-        Instructions::All => {
-            &[Numeric, Vector, Reference, Parametric, Variable, Table, Memory, Control, Aggregate]
-        }
+        Instructions::All => &[
+            Numeric, Vector, Reference, Parametric, Variable, Table, Memory, Control, Aggregate,
+        ],
         Instructions::Control => &[Parametric, Variable, Control, Reference],
-        Instructions::Integer => &[NumericInt, Parametric, Variable, Table, MemoryInt, Control, Reference],
+        Instructions::Integer => &[
+            NumericInt, Parametric, Variable, Table, MemoryInt, Control, Reference,
+        ],
     };
     Config {
         allowed_instructions: InstructionKinds::new(kinds),
@@ -73,8 +82,15 @@ pub fn any_module(seed: u64) -> Option<Vec<u8>> {
     let bytes = bytes(seed, 20_000);
     let mut input = Unstructured::new(&bytes);
     let config = Config {
-        max_types: if choices.typed_references { 6 } else { 30 },
+        max_types: if choices.typed_references { 6 } else { 20 },
+        min_types: 1,
+        max_imports: 10,
+        min_funcs: 4,
+        max_funcs: 20,
         max_instructions: 600,
+        max_data_segments: 8,
+        max_element_segments: 8,
+        max_globals: 10,
         ..base(&choices)
     };
     Some(wasm_smith::Module::new(config, &mut input).ok()?.to_bytes())
@@ -102,36 +118,50 @@ pub fn program(seed: u64) -> Option<Vec<u8>> {
         max_table_elements: 40,
         table_max_size_required: true,
         export_everything: true,
-        disallow_traps: seed % 2 == 0,
+        disallow_traps: seed % 4 != 2,
         allow_start_export: seed % 7 == 0,
         ..base(&choices)
     };
     let mut module = wasm_smith::Module::new(config, &mut input).ok()?;
-    module.ensure_termination(FUEL).expect("all functions can be changed");
+    module
+        .ensure_termination(FUEL)
+        .expect("all functions can be changed");
     let wasm = module.to_bytes();
     let parsed = Module::parse(&wasm).ok()?;
     let mut random = Random::new(!seed);
     let mut calls: Vec<DriverCall> = Vec::new();
     for _ in 0..2 {
-        calls.extend(exported_functions(&parsed).into_iter().filter_map(|function| call(&parsed, function, &mut random)));
+        calls.extend(
+            exported_functions(&parsed)
+                .into_iter()
+                .filter_map(|function| call(&parsed, function, &mut random)),
+        );
     }
-    let throw = |text: String| if choices.fuel_throws { throwing(&text) } else { text };
+    let throw = |text: String| {
+        if choices.fuel_throws {
+            throwing(&text)
+        } else {
+            text
+        }
+    };
     Some(with_driver(&wasm, throw, &calls))
 }
 
-/// Where fuel has run out, throws instead of trapping.
+/// Throws, instead of trapping, where fuel has run out or the program gives up.
 fn throwing(text: &str) -> String {
-    let lines: Vec<&str> = text.trim_end().strip_suffix(')').unwrap_or(text).lines().collect();
-    let mut out = String::new();
-    for (place, line) in lines.iter().enumerate() {
-        let out_of_fuel = line.trim() == "unreachable"
-            && place > 1
-            && lines[place - 1].trim() == "if"
-            && lines[place - 2].trim() == "i32.eqz";
-        out.push_str(if out_of_fuel { "throw $driver-fuel" } else { line });
-        out.push('\n');
-    }
-    format!("{out}  (type $driver-fuel-type (func)) (tag $driver-fuel (type $driver-fuel-type)))")
+    let body = text.trim_end().strip_suffix(')').unwrap_or(text);
+    let lines = body.lines().map(|line| {
+        if line.trim() == "unreachable" {
+            "throw $driver-fuel"
+        } else {
+            line
+        }
+    });
+    let body: Vec<&str> = lines.collect();
+    format!(
+        "{}\n  (type $driver-fuel-type (func)) (tag $driver-fuel (type $driver-fuel-type)))",
+        body.join("\n")
+    )
 }
 
 /// A call with arguments that are often special.
@@ -152,5 +182,8 @@ fn call(module: &Module<'_>, function: u32, random: &mut Random) -> Option<Drive
             ValType::Ref(reference) => null(*reference).unwrap_or_default(),
         }
     });
-    Some(DriverCall { function, arguments: arguments.collect() })
+    Some(DriverCall {
+        function,
+        arguments: arguments.collect(),
+    })
 }

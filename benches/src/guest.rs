@@ -25,7 +25,7 @@ pub enum BenchError {
     #[error("{0} is called with --invoke; only commands are timed")]
     NotACommand(String),
     /// The program did not do what the table says.
-    #[error("{name} ended with {actual}, not with exit code {expected}")]
+    #[error("{name} ended with {actual}, not with exit code {expected}; it said:\n{said}")]
     Ended {
         /// The program.
         name: String,
@@ -33,6 +33,8 @@ pub enum BenchError {
         actual: String,
         /// What it should have done.
         expected: i32,
+        /// What it wrote to standard error.
+        said: String,
     },
     /// The image has no state of the WASI host.
     #[error("an image of {0} has no WASI state")]
@@ -177,12 +179,18 @@ impl Guest {
         if code == Some(self.run.exit) {
             return Ok(elapsed);
         }
-        let (name, actual) = (self.run.name.clone(), format!("{outcome:?}"));
+        let said = fs::read_to_string(self.errors()).unwrap_or_default();
         Err(BenchError::Ended {
-            name,
-            actual,
+            name: self.run.name.clone(),
+            actual: format!("{outcome:?}"),
             expected: self.run.exit,
+            said,
         })
+    }
+
+    /// The file that standard error goes to.
+    fn errors(&self) -> PathBuf {
+        self.folder.path().join("stderr")
     }
 
     fn scratch(&self) -> PathBuf {
@@ -204,11 +212,12 @@ impl Guest {
     fn streams(&self) -> Result<StandardStreams, BenchError> {
         let input = self.folder.path().join("stdin");
         let null = Path::new("/dev/null");
+        let errors = self.errors();
         let nowhere = || OpenOptions::new().write(true).open(null).map_err(at(null));
         Ok(StandardStreams {
             stdin: Stdio::Descriptor(File::open(&input).map_err(at(&input))?.into()),
             stdout: Stdio::Descriptor(nowhere()?.into()),
-            stderr: Stdio::Descriptor(nowhere()?.into()),
+            stderr: Stdio::Descriptor(File::create(&errors).map_err(at(&errors))?.into()),
         })
     }
 }

@@ -95,7 +95,7 @@ impl Instance {
             let missing = || Error::Internal(wasmtime::Error::msg(format!("global {index} of type {ty:?} is missing")));
             let global = self.instance.get_global(&mut self.store, &name).ok_or_else(missing)?;
             let value = global.get(&mut self.store);
-            manifest.globals.push(GlobalState { index, value: references.to_value(&mut self.store, value)? });
+            manifest.globals.push(GlobalState { index, value: references.describe(&mut self.store, value)? });
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Instance {
             let mut elements = Elements::default();
             for place in 0..table.size(&self.store) {
                 let value = element(&mut self.store, &table, place)?;
-                elements.push_run(1, references.to_value(&mut self.store, value)?);
+                elements.push_run(1, references.describe(&mut self.store, value)?);
             }
             manifest.tables.push(TableState { index: *index, elements });
         }
@@ -159,7 +159,7 @@ fn to_image_frame(
             ValueClass::V128 => Value::V128(bits),
             ValueClass::Function | ValueClass::Extern | ValueClass::Exception => {
                 let reference = saved.get(store, *value)?;
-                references.to_value(store, reference)?
+                references.describe(store, reference)?
             }
         })
     };

@@ -60,13 +60,13 @@ pub struct Trap(pub(crate) wasmtime::Error);
 
 impl std::fmt::Display for Trap {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The engine's own form would add a backtrace of the host where that is switched on.
-        let mut chain = self.0.chain();
-        if let Some(first) = chain.next() {
-            write!(formatter, "{}", first.to_string().trim_end())?;
-        }
-        for cause in chain {
-            write!(formatter, "\ncaused by: {cause}")?;
+        // The engine's own form begins with the backtrace, and would add one of the host where that is switched on.
+        let mut chain: Vec<String> = self.0.chain().map(|cause| cause.to_string()).collect();
+        let backtrace = self.0.is::<wasmtime::WasmBacktrace>().then(|| chain.remove(0));
+        write!(formatter, "{}", chain.join(": "))?;
+        if let Some(backtrace) = backtrace {
+            let frames = backtrace.trim_start_matches("error while executing at ").trim_end();
+            write!(formatter, "\n{frames}")?;
         }
         Ok(())
     }
@@ -280,11 +280,11 @@ impl Instance {
         let export = self.call.export.clone();
         let function = self.function(&export)?;
         let arguments = self.call.arguments.clone();
-        let arguments = self.to_vals(&arguments)?;
+        let arguments = self.arguments_as_vals(&arguments)?;
         self.enter(function, &arguments)
     }
 
-    fn to_vals(&mut self, values: &[Value]) -> Result<Vec<Val>> {
+    fn arguments_as_vals(&mut self, values: &[Value]) -> Result<Vec<Val>> {
         let numeric = |value: &Value| match *value {
             Value::I32(value) => Some(Val::I32(value)),
             Value::I64(value) => Some(Val::I64(value)),
@@ -316,10 +316,10 @@ impl Instance {
             self.phase = Phase::Export;
             return self.run_phase();
         }
-        Ok(Outcome::Returned(self.to_values(results)?))
+        Ok(Outcome::Returned(self.results_as_values(results)?))
     }
 
-    fn to_values(&mut self, results: Vec<Val>) -> Result<Vec<Value>> {
+    fn results_as_values(&mut self, results: Vec<Val>) -> Result<Vec<Value>> {
         let program = self.program.clone();
         let simple = |value: &Val| match *value {
             Val::I32(value) => Some(Value::I32(value)),
@@ -337,7 +337,7 @@ impl Instance {
         }
         let module = program.parsed()?;
         let mut references = References::new(&mut self.store, self.instance, &module, program.facts()?)?;
-        results.into_iter().map(|value| references.to_value(&mut self.store, value)).collect()
+        results.into_iter().map(|value| references.describe(&mut self.store, value)).collect()
     }
 
     fn failed(&mut self, error: wasmtime::Error) -> Result<Outcome> {
@@ -435,7 +435,7 @@ fn resolve_imports(
     let mut resolved = Vec::new();
     for (import, ty) in module.imports().iter().zip(program.0.module.imports()) {
         let Import { module: from, name, .. } = *import;
-        if let Some(item) = program.0.linker.get(&mut *store, from, name).ok() {
+        if let Ok(item) = program.0.linker.get(&mut *store, from, name) {
             resolved.push(item);
         } else if matches!(import.ty, wasmparser::TypeRef::Memory(_)) {
             let Some((_, mapping)) = memories.next() else { break };

@@ -127,7 +127,7 @@ impl Instance {
             let missing = || Error::Internal(wasmtime::Error::msg(format!("global {} is missing", state.index)));
             let global = self.instance.get_global(&mut self.store, &name).ok_or_else(missing)?;
             let class = ValueClass::of(module.globals()[state.index as usize].content_type);
-            let value = references.to_val(&mut self.store, &manifest.exceptions, class, state.value)?;
+            let value = references.make(&mut self.store, &manifest.exceptions, class, state.value)?;
             global.set(&mut self.store, value).map_err(refused("a global does not take its value"))?;
         }
         Ok(())
@@ -148,7 +148,7 @@ impl Instance {
             let class = ValueClass::of(wasmparser::ValType::Ref(module.tables()[state.index as usize].element_type));
             let mut place = 0;
             for run in state.elements.runs() {
-                let value = references.to_val(&mut self.store, &manifest.exceptions, class, run.value)?;
+                let value = references.make(&mut self.store, &manifest.exceptions, class, run.value)?;
                 let value = reference(value)?;
                 let have = table.size(&self.store).saturating_sub(place).min(run.length);
                 table.fill(&mut self.store, place, value.clone(), have).map_err(refused("a table"))?;
@@ -250,7 +250,7 @@ impl Saver<'_> {
             Value::F64(bits) => bits.into(),
             Value::V128(bits) => bits,
             Value::FuncRef(_) | Value::ExternRefNull | Value::ExnRef(_) => {
-                let value = references.to_val(store, self.exceptions, class, value)?;
+                let value = references.make(store, self.exceptions, class, value)?;
                 self.save(store, class, reference(value)?)?
             }
         };

@@ -92,7 +92,7 @@ impl<'f> References<'f> {
     /// # Errors
     ///
     /// [`Error::NotStorable`] for references to what is not the program's own.
-    pub fn to_value(&mut self, store: &mut Store<HostState>, value: Val) -> Result<Value> {
+    pub fn describe(&mut self, store: &mut Store<HostState>, value: Val) -> Result<Value> {
         Ok(match value {
             Val::I32(value) => Value::I32(value),
             Val::I64(value) => Value::I64(value),
@@ -130,7 +130,7 @@ impl<'f> References<'f> {
         let mut fields = Vec::new();
         for value in values {
             // A payload was there before the exception that carries it, so this ends.
-            fields.push(self.to_value(store, value)?);
+            fields.push(self.describe(store, value)?);
         }
         self.exceptions[index as usize].fields = fields;
         Ok(index)
@@ -141,7 +141,7 @@ impl<'f> References<'f> {
     /// # Errors
     ///
     /// [`Error::Image`] if it is of another class or points at what does not exist.
-    pub fn to_val(
+    pub fn make(
         &mut self,
         store: &mut Store<HostState>,
         exceptions: &[Exception],
@@ -196,7 +196,7 @@ impl<'f> References<'f> {
         self.making.push(index);
         let mut fields = Vec::new();
         for (class, value) in classes.into_iter().zip(&exception.fields) {
-            fields.push(self.to_val(store, exceptions, class, *value)?);
+            fields.push(self.make(store, exceptions, class, *value)?);
         }
         self.making.pop();
         let ty = ExnType::from_tag_type(&tag.ty(&*store)).map_err(Error::Internal)?;

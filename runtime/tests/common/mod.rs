@@ -87,7 +87,7 @@ pub fn seen(mut instance: Instance, outcome: Outcome, output: Output) -> Seen {
         // The backtrace differs, the cause must not.
         Outcome::Trapped(trap) => {
             let text = trap.to_string();
-            text.lines().last().unwrap_or_default().trim().to_owned()
+            text.lines().next().unwrap_or_default().to_owned()
         }
         Outcome::Suspended(reason) => panic!("suspended: {reason:?}"),
     };

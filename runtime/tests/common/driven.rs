@@ -22,14 +22,6 @@ pub enum Seen {
     },
 }
 
-impl Seen {
-    /// Whether the run ended because the machine did not give it more: that may differ from engine to engine.
-    pub fn is_exhausted(&self) -> bool {
-        let (Self::NotStarted(ending) | Self::Ended { ending, .. }) = self;
-        ending.contains("call stack exhausted") || ending.contains("allocation")
-    }
-}
-
 /// The cause of a trap, which is the same everywhere, unlike the backtrace.
 fn cause(error: &wasmtime::Error) -> String {
     error.root_cause().to_string()

@@ -4,7 +4,6 @@
 //! engine shows in the same way, whatever the types of the results were and however the run ended.
 
 use std::fmt::Write;
-use wasmparser::{AbstractHeapType, ExternalKind, HeapType, RefType, UnpackedIndex, ValType};
 use wsnap_instrument::{Module, ValueClass};
 
 /// The export that runs everything.
@@ -26,42 +25,6 @@ pub struct DriverCall {
 /// The export of memory `index` of a module with a driver. The last memory is the log.
 pub fn memory_export(index: usize) -> String {
     format!("driver: memory {index}")
-}
-
-/// The functions that the module exports, by index, each once.
-pub fn exported_functions(module: &Module<'_>) -> Vec<u32> {
-    let functions = module
-        .exports()
-        .iter()
-        .filter(|export| matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact));
-    let mut functions: Vec<u32> = functions.map(|export| export.index).collect();
-    functions.sort_unstable();
-    functions.dedup();
-    functions
-}
-
-/// The text of a heap type.
-fn heap_type(ty: HeapType) -> Option<String> {
-    use AbstractHeapType as Abstract;
-    Some(match ty {
-        HeapType::Abstract { ty, .. } => match ty {
-            Abstract::Func => "func".into(),
-            Abstract::NoFunc => "nofunc".into(),
-            Abstract::Extern => "extern".into(),
-            Abstract::NoExtern => "noextern".into(),
-            Abstract::Exn => "exn".into(),
-            Abstract::NoExn => "noexn".into(),
-            _ => return None,
-        },
-        HeapType::Concrete(UnpackedIndex::Module(index)) => index.to_string(),
-        HeapType::Concrete(_) | HeapType::Exact(_) => return None,
-    })
-}
-
-/// The instruction that gives null of a type, if null is of it.
-pub fn null(ty: RefType) -> Option<String> {
-    let heap_type = heap_type(ty.heap_type())?;
-    ty.is_nullable().then(|| format!("ref.null {heap_type}"))
 }
 
 /// Adds the driver to a module. Gives the new module in binary format.
@@ -219,13 +182,5 @@ impl Driver<'_, '_> {
                 self.line("end");
             }
         }
-    }
-}
-
-/// Whether the driver can give arguments of type `ty`.
-pub fn can_be_given(ty: ValType) -> bool {
-    match ty {
-        ValType::Ref(reference) => null(reference).is_some(),
-        _ => true,
     }
 }

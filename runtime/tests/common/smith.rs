@@ -1,10 +1,10 @@
 //! Modules made by wasm-smith from a seed.
 
-use crate::driver::{DriverCall, can_be_given, exported_functions, null, with_driver};
+use crate::driver::{DriverCall, with_driver};
 use crate::random::Random;
 use arbitrary::Unstructured;
 use wasm_smith::{Config, InstructionKind, InstructionKinds};
-use wasmparser::ValType;
+use wasmparser::{AbstractHeapType, ExternalKind, HeapType, RefType, UnpackedIndex, ValType};
 use wsnap_instrument::Module;
 
 /// How many loops and calls a program may execute before an exception or a trap ends it.
@@ -186,4 +186,48 @@ fn call(module: &Module<'_>, function: u32, random: &mut Random) -> Option<Drive
         function,
         arguments: arguments.collect(),
     })
+}
+
+/// The functions that the module exports, by index, each once.
+fn exported_functions(module: &Module<'_>) -> Vec<u32> {
+    let functions = module
+        .exports()
+        .iter()
+        .filter(|export| matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact));
+    let mut functions: Vec<u32> = functions.map(|export| export.index).collect();
+    functions.sort_unstable();
+    functions.dedup();
+    functions
+}
+
+/// The text of a heap type.
+fn heap_type(ty: HeapType) -> Option<String> {
+    use AbstractHeapType as Abstract;
+    Some(match ty {
+        HeapType::Abstract { ty, .. } => match ty {
+            Abstract::Func => "func".into(),
+            Abstract::NoFunc => "nofunc".into(),
+            Abstract::Extern => "extern".into(),
+            Abstract::NoExtern => "noextern".into(),
+            Abstract::Exn => "exn".into(),
+            Abstract::NoExn => "noexn".into(),
+            _ => return None,
+        },
+        HeapType::Concrete(UnpackedIndex::Module(index)) => index.to_string(),
+        HeapType::Concrete(_) | HeapType::Exact(_) => return None,
+    })
+}
+
+/// The instruction that gives null of a type, if null is of it.
+fn null(ty: RefType) -> Option<String> {
+    let heap_type = heap_type(ty.heap_type())?;
+    ty.is_nullable().then(|| format!("ref.null {heap_type}"))
+}
+
+/// Whether the driver can give arguments of type `ty`.
+fn can_be_given(ty: ValType) -> bool {
+    match ty {
+        ValType::Ref(reference) => null(reference).is_some(),
+        _ => true,
+    }
 }

@@ -184,7 +184,12 @@ impl<'a> Emitter<'_, '_, 'a> {
             let results = self.frames[self.frames.len() - 1].results;
             self.need(results);
         }
+        let lacks_alternative =
+            self.validator.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::If);
         let Some(frame) = self.frames.pop() else { return Ok(()) };
+        if lacks_alternative && frame.construct.as_ref().is_some_and(|construct| construct.holds_points) {
+            self.pass_parameters_on(&frame);
+        }
         if frame.shape == Shape::WrappedLoop {
             self.close_wrapped_loop(&frame, live);
         } else {
@@ -195,6 +200,20 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.stack.truncate(frame.base);
         self.push_stacked(frame.results);
         Ok(())
+    }
+
+    /// An `if` without `else` has its parameters as results when the test fails, which it cannot take from the real
+    /// stack when they are parked.
+    fn pass_parameters_on(&mut self, frame: &Control) {
+        if frame.params.is_empty() {
+            return;
+        }
+        self.sink().else_();
+        for param in &frame.params {
+            if let Operand::Parked { local, non_null } = *param {
+                self.get_parked(local, non_null);
+            }
+        }
     }
 
     fn close_wrapped_loop(&mut self, frame: &Control, live: bool) {

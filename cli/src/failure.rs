@@ -12,7 +12,7 @@ use wsnap::wasi::{RestoreError, WasiError};
 use crate::output;
 
 /// The exit code of everything that isn't the program's own end, a suspension, a trap, or wrong usage.
-const OTHER: u8 = 1;
+pub(crate) const OTHER: u8 = 1;
 
 /// A command could not do what it was asked to.
 #[derive(Debug)]

@@ -101,13 +101,23 @@ fn to_binary(bytes: Vec<u8>, path: &Path) -> Result<Vec<u8>, Failure> {
     parsed.map_err(|error| Failure::new(error.to_string()).about(path.display()))
 }
 
-/// Compiles a module, or takes its code from the cache. `subject` names the module in messages.
-pub(crate) fn compile(engine: &Engine, wasm: Vec<u8>, subject: &str) -> Result<Program, Failure> {
-    let progress = (!Program::is_cached(engine, &wasm))
-        .then(|| output::progress(format!("compiling {subject} …")));
-    let program = Program::new(engine, wasm);
+/// Compiles a module, or takes its code from the cache: the second result says which. `subject` names the module in
+/// messages.
+pub(crate) fn compile(
+    engine: &Engine,
+    wasm: Vec<u8>,
+    subject: &str,
+) -> Result<(Program, bool), Failure> {
+    let mut progress = None;
+    let program = Program::with_notice(engine, wasm, || {
+        progress = Some(output::progress(format!("compiling {subject} …")));
+    });
+    let cached = progress.is_none();
     drop(progress);
-    program.map_err(|error| Failure::from(error).about(subject))
+    match program {
+        Ok(program) => Ok((program, cached)),
+        Err(error) => Err(Failure::from(error).about(subject)),
+    }
 }
 
 /// What to call in a program: the function `invoke` with arguments from the command line, or the command's entry point.

@@ -31,7 +31,7 @@ use wsnap::snapshots::{ImageId, Store};
 use wsnap::{Instance, Outcome, StopReason};
 
 use crate::arguments::{Directory, Trigger};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output;
 use crate::places::{Places, check_name, check_writable};
 use crate::program::print_results;
@@ -74,6 +74,8 @@ pub(crate) struct Session<'a> {
     directories: &'a [Directory],
     /// Opened when it is first needed, because a program that nobody stops needs none.
     store: Option<Store>,
+    /// Whether a snapshot that a flag asked for could not be stored, so that the program went on instead.
+    missed: bool,
 }
 
 /// An image of the program has been stored.
@@ -99,6 +101,7 @@ impl<'a> Session<'a> {
             name,
             directories,
             store: None,
+            missed: false,
         };
         if session.name.is_some() || options.stop_at.is_some() {
             let name = session.name.clone();
@@ -143,7 +146,10 @@ impl<'a> Session<'a> {
         loop {
             let reason = match instance.run()? {
                 Outcome::Suspended(reason) => reason,
-                end => return finish(end),
+                end => {
+                    let code = finish(end)?;
+                    return Ok(if self.missed { ExitCode::from(failure::OTHER) } else { code });
+                }
             };
             if let Some(code) = self.suspended(instance, &reason, requests.take()) {
                 return Ok(code);
@@ -187,7 +193,9 @@ impl<'a> Session<'a> {
             }
             Err(failure) => {
                 failure.print();
-                output::message("the program goes on");
+                output::message("the program goes on, so that nothing is lost");
+                // Whoever gave the flag waits for an image: to end as if all were well would mislead them.
+                self.missed |= self.options.stop_at.is_some();
                 None
             }
         }

@@ -23,14 +23,14 @@ pub(crate) struct Cache {
 pub(crate) struct Key(blake3::Hash);
 
 impl Key {
-    /// The key of what `engine` makes of `source`, of the kind named.
-    pub fn new(engine: &Engine, kind: &str, source: &[u8]) -> Self {
+    /// The key of what `engine` makes of the source with this hash, of the kind named.
+    pub fn new(engine: &Engine, kind: &str, source: &[u8; 32]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in [env!("CARGO_PKG_VERSION"), wsnap_instrument::FINGERPRINT, kind] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         engine.wasmtime().precompile_compatibility_hash().hash(&mut Feed(&mut hasher));
-        hasher.update(blake3::hash(source).as_bytes());
+        hasher.update(source);
         Self(hasher.finalize())
     }
 }
@@ -67,11 +67,6 @@ impl Cache {
 
     fn path(&self, key: Key, extension: &str) -> PathBuf {
         self.directory.join(format!("{}.{extension}", key.0.to_hex()))
-    }
-
-    /// Whether there is compiled code for `key`.
-    pub fn has(&self, key: Key) -> bool {
-        self.path(key, "code").exists()
     }
 
     /// The compiled code for `key`, if there is any that the engine accepts.

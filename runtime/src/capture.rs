@@ -60,14 +60,14 @@ impl Instance {
             let log2 = ty.page_size_log2();
             manifest.memories.push(MemoryState::draft(mapping.size() as u64 >> log2, log2 as u8));
         }
-        self.capture_dropped(&module, &mut manifest)?;
-        let mut references = References::new(&mut self.store, self.instance, &module, program.facts()?)?;
-        let saved = SavedTables::new(&mut self.store, self.instance, &module)?;
+        self.capture_dropped(module, &mut manifest)?;
+        let mut references = References::new(&mut self.store, self.instance, module, program.facts()?)?;
+        let saved = SavedTables::new(&mut self.store, self.instance, module)?;
         for frame in &frames {
             manifest.frames.push(to_image_frame(&mut self.store, &mut references, &saved, frame)?);
         }
-        self.capture_globals(&module, &mut references, &mut manifest)?;
-        self.capture_tables(&module, &mut references, &mut manifest)?;
+        self.capture_globals(module, &mut references, &mut manifest)?;
+        self.capture_tables(module, &mut references, &mut manifest)?;
         manifest.exceptions = references.exceptions;
         let memories = self.memories.iter().map(|mapping| mapping.view(&self.store)).collect();
         Ok(Snapshot { manifest, memories, wasm: self.program.wasm() })

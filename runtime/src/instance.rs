@@ -112,8 +112,8 @@ impl Program {
         }
         let module = self.parsed()?;
         let memories = module.memories().iter().map(|ty| initial_memory(ty, ty.initial)).collect::<Result<_>>()?;
-        let mut instance = Instance::new(self, &module, wasi, call, memories)?;
-        instance.apply_data(&module)?;
+        let mut instance = Instance::new(self, module, wasi, call, memories)?;
+        instance.apply_data(module)?;
         instance.phase = if module.start().is_some() { Phase::Start } else { Phase::Export };
         Ok(instance)
     }
@@ -273,7 +273,7 @@ impl Instance {
 
     fn run_phase(&mut self) -> Result<Outcome> {
         if self.phase == Phase::Start {
-            let name = Name::Start.in_module(&self.program.clone().parsed()?);
+            let name = Name::Start.in_module(self.program.clone().parsed()?);
             let start = self.function(&name)?;
             return self.enter(start, &[]);
         }
@@ -336,7 +336,7 @@ impl Instance {
             return Ok(values);
         }
         let module = program.parsed()?;
-        let mut references = References::new(&mut self.store, self.instance, &module, program.facts()?)?;
+        let mut references = References::new(&mut self.store, self.instance, module, program.facts()?)?;
         results.into_iter().map(|value| references.describe(&mut self.store, value)).collect()
     }
 
@@ -358,11 +358,11 @@ impl Instance {
         let reason = self.store.data_mut().stop.take().unwrap_or(StopReason::Requested);
         let program = self.program.clone();
         let module = program.parsed()?;
-        let mut layouts = Layouts::new(&module, program.facts()?);
+        let mut layouts = Layouts::new(module, program.facts()?);
         let start = module.control_layout().frames() as usize;
         let end = control.get(layout::SAVE_POINTER) as usize;
         let bytes = control.memory().view(&self.store).get(start..end).unwrap_or_default();
-        self.state = State::Suspended(frames::read(&module, &mut layouts, bytes)?);
+        self.state = State::Suspended(frames::read(module, &mut layouts, bytes)?);
         control.clear_request();
         Ok(Outcome::Suspended(reason))
     }
@@ -372,9 +372,9 @@ impl Instance {
         let Some(control) = self.control.clone() else { return Err(Error::Bare) };
         let program = self.program.clone();
         let module = program.parsed()?;
-        let mut layouts = Layouts::new(&module, program.facts()?);
-        let restore = frames::write(&module, &mut layouts, frames)?;
-        self.check_outermost(&module, &frames[0])?;
+        let mut layouts = Layouts::new(module, program.facts()?);
+        let restore = frames::write(module, &mut layouts, frames)?;
+        self.check_outermost(module, &frames[0])?;
         let start = module.control_layout().frames();
         let range = start as usize..start as usize + restore.bytes.len();
         if !control.memory().copy_in(range, &restore.bytes) {
@@ -386,7 +386,7 @@ impl Instance {
             control.set(count, 0);
         }
 
-        let clones = program.clones(&module, &restore.requests)?;
+        let clones = program.clones(&restore.requests)?;
         let mut imports = Vec::with_capacity(clones.imports.len());
         for name in &clones.imports {
             let missing = || Error::Internal(wasmtime::Error::msg(format!("the module has no export {name}")));
@@ -395,7 +395,7 @@ impl Instance {
         let instance =
             wasmtime::Instance::new(&mut self.store, &clones.module, &imports).map_err(Error::Internal)?;
         let outermost = restore.requests.binary_search_by_key(&frames[0].function, |request| request.function);
-        let name = Name::Clone(outermost.unwrap_or_default() as u32).in_module(&module);
+        let name = Name::Clone(outermost.unwrap_or_default() as u32).in_module(module);
         let missing = || Error::NoExport { export: name.clone() };
         instance.get_func(&mut self.store, &name).ok_or_else(missing)
     }

@@ -16,14 +16,32 @@ pub struct Program(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub engine: Engine,
-    pub wasm: Vec<u8>,
     pub hash: ModuleHash,
     pub module: wasmtime::Module,
     pub linker: wasmtime::Linker<HostState>,
-    /// What the rewriter found out; none for a program that runs bare.
-    pub facts: Option<Facts>,
+    source: Source,
     /// Modules of clones that were made in this process.
     clones: Mutex<HashMap<Vec<CloneRequest>, Arc<CloneModule>>>,
+}
+
+/// The original module.
+enum Source {
+    /// It runs as it is.
+    Bare(Vec<u8>),
+    Rewritten {
+        parsed: Parsed,
+        /// What the rewriter found out.
+        facts: Facts,
+    },
+}
+
+self_cell::self_cell! {
+    /// A module in binary format, parsed.
+    struct Parsed {
+        owner: Vec<u8>,
+        #[covariant]
+        dependent: Module,
+    }
 }
 
 /// A compiled module of clones.
@@ -45,49 +63,59 @@ fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>> {
     }
 }
 
-fn key(engine: &Engine, wasm: &[u8]) -> Key {
-    let config = engine.config();
-    let kind = if config.bare { "bare".to_owned() } else { format!("rewritten {:?}", config.rewriting) };
-    Key::new(engine, &kind, wasm)
-}
-
 impl Program {
     /// Makes a program of a module in binary or text format, with compiled code from the cache if there is any.
     ///
     /// # Errors
     ///
     /// [`Error::Text`] and [`Error::Module`] for modules that are not valid or cannot be suspended,
-    /// [`Error::Compile`] for those that the engine cannot compile, [`Error::Import`] when nobody provides an import.
-    /// That compiled code cannot be put into the cache is no error.
+    /// [`Error::Compile`] for those that the engine cannot compile. That compiled code cannot be put into the cache is
+    /// no error.
     pub fn new(engine: &Engine, bytes: Vec<u8>) -> Result<Self> {
-        let wasm = to_binary(bytes)?;
-        let key = key(engine, &wasm);
-        let cached = engine.cache().and_then(|cache| Some((cache.module(engine, key)?, cache.notes(key))));
-        let (module, facts) = if engine.config().bare {
-            let module = match cached {
-                Some((module, _)) => module,
-                None => compile_bare(engine, key, &wasm)?,
-            };
-            (module, None)
-        } else {
-            let parsed = Module::parse(&wasm)?;
-            let cached = cached.and_then(|(module, notes)| Some((module, Facts::from_bytes(&parsed, &notes?)?)));
-            let (module, facts) = match cached {
-                Some(cached) => cached,
-                None => rewrite_and_compile(engine, key, &parsed)?,
-            };
-            (module, Some(facts))
-        };
-        let linker = host::linker(engine)?;
-        let hash = ModuleHash::of(&wasm);
-        let inner = Inner { engine: engine.clone(), wasm, hash, module, linker, facts, clones: Mutex::default() };
-        Ok(Self(Arc::new(inner)))
+        Self::with_notice(engine, bytes, || {})
     }
 
-    /// Whether the cache has compiled code for a module, so that [`Program::new`] will be quick.
-    pub fn is_cached(engine: &Engine, bytes: &[u8]) -> bool {
-        let Ok(wasm) = to_binary(bytes.to_vec()) else { return false };
-        engine.cache().is_some_and(|cache| cache.has(key(engine, &wasm)))
+    /// As [`Program::new`], but calls `compiling` before the module is compiled, which can take a while; not when its
+    /// code is in the cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::new`].
+    pub fn with_notice(engine: &Engine, bytes: Vec<u8>, compiling: impl FnOnce()) -> Result<Self> {
+        let wasm = to_binary(bytes)?;
+        let hash = ModuleHash::of(&wasm);
+        let config = engine.config();
+        let kind = if config.bare { "bare".to_owned() } else { format!("rewritten {:?}", config.rewriting) };
+        let key = Key::new(engine, &kind, &hash.0);
+        let cached = engine.cache().and_then(|cache| cache.module(engine, key));
+        let (module, source) = if config.bare {
+            if wasmparser::Parser::is_component(&wasm) {
+                return Err(Error::Module(wsnap_instrument::Error::Component));
+            }
+            let module = cached.map_or_else(
+                || {
+                    compiling();
+                    compile(engine, key, &wasm, None)
+                },
+                Ok,
+            )?;
+            (module, Source::Bare(wasm))
+        } else {
+            let parsed = Parsed::try_new(wasm, |wasm| Module::parse(wasm))?;
+            let notes = cached.is_some().then(|| engine.cache()?.notes(key)).flatten();
+            let facts = notes.and_then(|notes| Facts::from_bytes(parsed.borrow_dependent(), &notes));
+            let (module, facts) = match cached.zip(facts) {
+                Some(cached) => cached,
+                None => {
+                    compiling();
+                    rewrite_and_compile(engine, key, parsed.borrow_dependent())?
+                }
+            };
+            (module, Source::Rewritten { parsed, facts })
+        };
+        let linker = host::linker(engine)?;
+        let inner = Inner { engine: engine.clone(), hash, module, linker, source, clones: Mutex::default() };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The engine that the program was made with.
@@ -102,7 +130,10 @@ impl Program {
 
     /// The original module, in binary format.
     pub fn wasm(&self) -> &[u8] {
-        &self.0.wasm
+        match &self.0.source {
+            Source::Bare(wasm) => wasm,
+            Source::Rewritten { parsed, .. } => parsed.borrow_owner(),
+        }
     }
 
     /// The functions that the module exports.
@@ -122,29 +153,35 @@ impl Program {
         }
     }
 
-    /// How many functions of the module are imported and defined: what a progress message may want to say.
-    pub fn function_count(&self) -> usize {
-        self.0.facts.as_ref().map_or(0, |_| self.parsed().map_or(0, |module| module.function_count() as usize))
+    /// How many functions the module has, imported ones included; none if it runs bare.
+    pub fn function_count(&self) -> Option<u32> {
+        Some(self.parsed().ok()?.function_count())
     }
 
     /// The original module, parsed.
-    pub(crate) fn parsed(&self) -> Result<Module<'_>> {
-        Ok(Module::parse(&self.0.wasm)?)
+    pub(crate) fn parsed(&self) -> Result<&Module<'_>> {
+        match &self.0.source {
+            Source::Bare(_) => Err(Error::Bare),
+            Source::Rewritten { parsed, .. } => Ok(parsed.borrow_dependent()),
+        }
     }
 
     pub(crate) fn facts(&self) -> Result<&Facts> {
-        self.0.facts.as_ref().ok_or(Error::Bare)
+        match &self.0.source {
+            Source::Bare(_) => Err(Error::Bare),
+            Source::Rewritten { facts, .. } => Ok(facts),
+        }
     }
 
     /// Compiled clones for `requests`, made now unless this process or the cache has them.
-    pub(crate) fn clones(&self, parsed: &Module<'_>, requests: &[CloneRequest]) -> Result<Arc<CloneModule>> {
+    pub(crate) fn clones(&self, requests: &[CloneRequest]) -> Result<Arc<CloneModule>> {
         let lock = || self.0.clones.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clones) = lock().get(requests) {
             return Ok(clones.clone());
         }
-        let engine = &self.0.engine;
+        let (engine, parsed) = (&self.0.engine, self.parsed()?);
         let made = wsnap_instrument::clones(parsed, self.facts()?, requests)?;
-        let key = Key::new(engine, "clones", &made.wasm);
+        let key = Key::new(engine, "clones", blake3::hash(&made.wasm).as_bytes());
         let module = match engine.cache().and_then(|cache| cache.module(engine, key)) {
             Some(module) => module,
             None => compile(engine, key, &made.wasm, None)?,
@@ -154,13 +191,6 @@ impl Program {
         lock().insert(requests.to_vec(), clones.clone());
         Ok(clones)
     }
-}
-
-fn compile_bare(engine: &Engine, key: Key, wasm: &[u8]) -> Result<wasmtime::Module> {
-    if wasmparser::Parser::is_component(wasm) {
-        return Err(Error::Module(wsnap_instrument::Error::Component));
-    }
-    compile(engine, key, wasm, None)
 }
 
 fn rewrite_and_compile(engine: &Engine, key: Key, parsed: &Module<'_>) -> Result<(wasmtime::Module, Facts)> {

@@ -27,18 +27,18 @@ impl Program {
         let manifest = image.manifest();
         self.check_manifest(manifest)?;
         let module = self.parsed()?;
-        let memories = map_memories(&module, image)?;
+        let memories = map_memories(module, image)?;
         let call = Call {
             export: manifest.invocation.export.clone(),
             arguments: manifest.invocation.arguments.clone(),
         };
-        let mut instance = Instance::new(self, &module, wasi, call, memories)?;
+        let mut instance = Instance::new(self, module, wasi, call, memories)?;
         instance.phase = manifest.invocation.phase;
-        let mut references = References::new(&mut instance.store, instance.instance, &module, self.facts()?)?;
-        instance.restore_globals(&module, &mut references, manifest)?;
-        instance.restore_tables(&module, &mut references, manifest)?;
-        instance.drop_again(&module, manifest)?;
-        let frames = instance.restore_references(&module, &mut references, manifest)?;
+        let mut references = References::new(&mut instance.store, instance.instance, module, self.facts()?)?;
+        instance.restore_globals(module, &mut references, manifest)?;
+        instance.restore_tables(module, &mut references, manifest)?;
+        instance.drop_again(module, manifest)?;
+        let frames = instance.restore_references(module, &mut references, manifest)?;
         if !frames.is_empty() {
             instance.state = State::Suspended(frames);
         }

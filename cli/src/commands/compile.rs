@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use wsnap::Program;
 
 use crate::failure::Failure;
 use crate::output;
@@ -38,7 +37,7 @@ struct Report {
     /// The hash of the module's binary form.
     module: String,
     module_bytes: usize,
-    functions: usize,
+    functions: u32,
     /// Nothing had to be done.
     cached: bool,
     compiled_ms: u64,
@@ -54,16 +53,15 @@ impl Compile {
             ..Settings::default()
         };
         let engine = settings.engine(places)?;
-        let cached = Program::is_cached(&engine, &wasm);
         let start = Instant::now();
         let label = self.module.display().to_string();
-        let program = program::compile(&engine, wasm, &label)?;
+        let (program, cached) = program::compile(&engine, wasm, &label)?;
         let elapsed = start.elapsed();
         if self.json {
             output::json_result(&Report {
                 module: program.hash().to_string(),
                 module_bytes,
-                functions: program.function_count(),
+                functions: program.function_count().unwrap_or(0),
                 cached,
                 compiled_ms: output::milliseconds(elapsed),
             })?;
@@ -76,7 +74,7 @@ impl Compile {
             };
             output::result(format_args!(
                 "{label} ({size}, {} functions) {how} in {}",
-                program.function_count(),
+                program.function_count().unwrap_or(0),
                 output::duration(elapsed)
             ))?;
         }

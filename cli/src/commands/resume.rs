@@ -79,7 +79,7 @@ impl Resume {
             resumed: true,
         };
         let label = label(&state);
-        let program = program::compile(&settings.engine(places)?, wasm, &label)?;
+        let (program, _) = program::compile(&settings.engine(places)?, wasm, &label)?;
         let instance = program
             .resume(&image, wasi)
             .map_err(|error| Failure::from(error).about(format!("image {id}")))?;

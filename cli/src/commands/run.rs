@@ -64,7 +64,7 @@ impl Run {
         let session = self.session(places)?;
         let label = path.display().to_string();
         let engine = self.settings().engine(places)?;
-        let program = program::compile(&engine, wasm, &label)?;
+        let (program, _) = program::compile(&engine, wasm, &label)?;
         let call = program::call(&program, self.invoke.as_deref(), &arguments)
             .map_err(|failure| failure.about(&label))?;
         let instance = program

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::indices::Indices;
 use crate::module::Module;
-use crate::names::{Name, Namer};
+use crate::names::Name;
 use crate::points::Point;
 use crate::types::{self, ValueClass};
 use std::collections::{BTreeSet, HashMap};
@@ -45,7 +45,6 @@ pub fn clones(module: &Module<'_>, facts: &Facts, requests: &[CloneRequest]) -> 
         module,
         facts,
         indices: &indices,
-        namer: Namer::new(module),
         imports: Vec::new(),
         section: enc::ImportSection::new(),
         functions: HashMap::new(),
@@ -59,7 +58,6 @@ struct Maker<'m, 'a> {
     module: &'m Module<'a>,
     facts: &'m Facts,
     indices: &'m Indices,
-    namer: Namer,
     imports: Vec<Name>,
     section: enc::ImportSection,
     /// Index here of each function of the rewritten module that is imported.
@@ -68,7 +66,7 @@ struct Maker<'m, 'a> {
 
 impl Maker<'_, '_> {
     fn import(&mut self, name: Name, ty: impl Into<enc::EntityType>) {
-        self.section.import(MAIN, &self.namer.name(name), ty.into());
+        self.section.import(MAIN, &name.in_module(self.module), ty.into());
         self.imports.push(name);
     }
 
@@ -207,7 +205,7 @@ impl Maker<'_, '_> {
             let results: Vec<_> = results.iter().map(|ty| types::encode(module, *ty)).collect();
             functions.function(indices.types.results(&results));
             let index = imported_functions + place;
-            exports.export(&self.namer.name(Name::Clone(place)), enc::ExportKind::Func, index);
+            exports.export(&Name::Clone(place).in_module(module), enc::ExportKind::Func, index);
             if module.is_imported_function(request.function) {
                 let wrapper = here(main_function(module, request.function));
                 code.raw(&call_again(module, indices, request.function, wrapper));

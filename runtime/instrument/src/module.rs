@@ -2,6 +2,7 @@
 
 use crate::control::ControlLayout;
 use crate::error::{Error, Result};
+use crate::names;
 use crate::types;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -67,6 +68,8 @@ pub struct Module<'a> {
     pub(crate) data: Vec<DataSegment<'a>>,
     pub(crate) bodies: Vec<FunctionBody<'a>>,
     pub(crate) name_section: Option<Range<usize>>,
+    /// What the names of added exports begin with.
+    pub(crate) prefix: String,
     type_index_of_id: HashMap<CoreTypeId, u32>,
     resources: Option<ValidatorResources>,
 }
@@ -129,6 +132,7 @@ impl<'a> Module<'a> {
             data: Vec::new(),
             bodies: Vec::new(),
             name_section: None,
+            prefix: String::new(),
             type_index_of_id: HashMap::new(),
             resources: None,
         };
@@ -152,6 +156,7 @@ impl<'a> Module<'a> {
             }
             module.read_section(payload)?;
         }
+        module.prefix = names::prefix(&module.exports);
         Ok(module)
     }
 

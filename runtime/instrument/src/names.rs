@@ -1,6 +1,6 @@
 //! Under which names a rewritten module exports what its host and its clones need.
 
-use crate::module::Module;
+use crate::module::{Export, Module};
 use std::fmt;
 
 /// An export of a rewritten module, or of a module of clones.
@@ -45,10 +45,7 @@ pub enum Name {
 impl Name {
     /// The export's name in what is made of `module`, whose own exports never have such a name.
     pub fn in_module(self, module: &Module<'_>) -> String {
-        let mut prefix = "wsnap:".to_owned();
-        while module.exports.iter().any(|export| export.name.starts_with(&prefix)) {
-            prefix.push(':');
-        }
+        let prefix = &module.prefix;
         format!("{prefix}{self}")
     }
 }
@@ -77,19 +74,11 @@ impl fmt::Display for Name {
     }
 }
 
-/// Makes many names for one module; looks at the module's exports once.
-pub(crate) struct Namer {
-    prefix: String,
-}
-
-impl Namer {
-    pub fn new(module: &Module<'_>) -> Self {
-        let control = Name::Control.in_module(module);
-        let prefix = control.strip_suffix("control").unwrap_or_default().to_owned();
-        Self { prefix }
+/// What the names of added exports begin with: nothing that an export of the program begins with.
+pub(crate) fn prefix(exports: &[Export<'_>]) -> String {
+    let mut prefix = "wsnap:".to_owned();
+    while exports.iter().any(|export| export.name.starts_with(&prefix)) {
+        prefix.push(':');
     }
-
-    pub fn name(&self, name: Name) -> String {
-        format!("{}{name}", self.prefix)
-    }
+    prefix
 }

@@ -7,7 +7,7 @@ use crate::facts::Facts;
 use crate::helpers;
 use crate::indices::Indices;
 use crate::module::Module;
-use crate::names::{Name, Namer};
+use crate::names::Name;
 use crate::plan::Options;
 use crate::scan::{Summary, scan};
 use crate::types::{self, ValueClass};
@@ -44,7 +44,7 @@ pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
     let facts = Facts::new(module, &summaries, options)?;
     refuse_exception_results(module)?;
     let indices = Indices::new(module, &facts);
-    let builder = Builder { module, facts: &facts, indices: &indices, namer: Namer::new(module) };
+    let builder = Builder { module, facts: &facts, indices: &indices };
     let wasm = builder.build(&summaries)?;
     Ok(Rewritten { wasm, facts })
 }
@@ -64,7 +64,6 @@ struct Builder<'b, 'a> {
     module: &'b Module<'a>,
     facts: &'b Facts,
     indices: &'b Indices,
-    namer: Namer,
 }
 
 /// Function indices in constant expressions, element segments and exports become those of the rewritten module.
@@ -231,7 +230,7 @@ impl<'a> Builder<'_, 'a> {
             section.export(export.name, kind, index);
         }
         let mut add = |name: Name, kind: enc::ExportKind, index: u32| {
-            section.export(&self.namer.name(name), kind, index);
+            section.export(&name.in_module(module), kind, index);
         };
         add(Name::Control, enc::ExportKind::Memory, indices.control_memory);
         add(Name::Hooks, enc::ExportKind::Table, indices.hooks);

@@ -21,19 +21,20 @@ use report::{Machine, Report};
 use std::process::ExitCode;
 use wsnap_tests::guests::{Run, runs};
 
-/// Programs of the table that compute for long enough to be timed; the others are made for tests.
-const PROGRAMS: [&str; 11] = [
-    "pi",
-    "library",
-    "files",
-    "queue",
-    "quickjs",
-    "cpython",
-    "ruby",
-    "boolector",
-    "resvg",
-    "avr_as",
-    "flite",
+/// Programs of the table that compute for long enough to be timed, with other arguments where those of the table are for
+/// tests.
+const PROGRAMS: [(&str, &[&str]); 11] = [
+    ("pi", &["20000"]),
+    ("library", &[]),
+    ("files", &[]),
+    ("queue", &["3000", "/out/report.txt"]),
+    ("quickjs", &[]),
+    ("cpython", &[]),
+    ("ruby", &[]),
+    ("boolector", &[]),
+    ("resvg", &[]),
+    ("avr_as", &[]),
+    ("flite", &[]),
 ];
 
 /// Time programs bare and suspendable, and what stopping and resuming them costs
@@ -73,36 +74,55 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
         machine: Machine::this(),
         programs: Vec::new(),
     };
+    let mut failures = 0;
     for run in selected(&arguments.programs)? {
-        eprintln!("{} …", run.name);
-        let guest = Guest::new(run)?;
-        report.programs.push(report::Program {
-            name: guest.name().to_owned(),
-            build: build::measure(&guest)?,
-            run: run::measure(&guest, arguments.rounds)?,
-            stop: stop::measure(&guest, arguments.stops)?,
-        });
+        let name = run.name.clone();
+        eprintln!("{name} …");
+        // The others take long enough that they are not to be measured in vain.
+        match measure(run, arguments) {
+            Ok(program) => report.programs.push(program),
+            Err(error) => {
+                eprintln!("error: {name}: {error}");
+                failures += 1;
+            }
+        }
     }
     if arguments.json {
         println!("{}", report.to_json());
     } else {
         println!("{report}");
     }
+    if failures > 0 {
+        return Err(BenchError::Failures(failures));
+    }
     Ok(())
 }
 
+fn measure(run: Run, arguments: &Arguments) -> Result<report::Program, BenchError> {
+    let guest = Guest::new(run)?;
+    Ok(report::Program {
+        name: guest.name().to_owned(),
+        build: build::measure(&guest)?,
+        run: run::measure(&guest, arguments.rounds)?,
+        stop: stop::measure(&guest, arguments.stops)?,
+    })
+}
+
 fn selected(names: &[String]) -> Result<Vec<Run>, BenchError> {
-    let mut known = runs();
-    if names.is_empty() {
-        known.retain(|run| PROGRAMS.contains(&run.name.as_str()));
-        return Ok(known);
-    }
-    let find = |name: &String| {
-        known
-            .iter()
-            .find(|run| run.name == *name)
-            .cloned()
-            .ok_or_else(|| BenchError::Unknown(name.clone()))
+    let known = runs();
+    let all: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
+    let names = if names.is_empty() {
+        all
+    } else {
+        names.iter().map(String::as_str).collect()
+    };
+    let find = |name: &&str| {
+        let run = known.iter().find(|run| run.name == **name).cloned();
+        let run = run.ok_or_else(|| BenchError::Unknown((*name).to_owned()))?;
+        Ok(match PROGRAMS.iter().find(|(other, _)| other == name) {
+            Some((_, args)) if !args.is_empty() => run.with_args(args),
+            _ => run,
+        })
     };
     names.iter().map(find).collect()
 }

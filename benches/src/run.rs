@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Run times of one program: instantiation and compilation are not part of them.
 #[derive(Debug, Serialize)]
 pub struct RunTimes {
-    /// Under plain wasmtime with its defaults.
+    /// Under plain wasmtime with its defaults, in processor time.
     pub bare_ms: Spread,
     /// As wsnap runs it.
     pub wsnap_ms: Spread,

@@ -1,6 +1,6 @@
 //! How soon a running program stands still, and what storing and resuming it costs.
 
-use crate::guest::{BenchError, Guest};
+use crate::guest::{BenchError, Guest, processor_time};
 use crate::statistics::{Spread, ms};
 use serde::Serialize;
 use std::thread;
@@ -130,11 +130,11 @@ fn stopped_early(
 ) -> Result<Option<f64>, BenchError> {
     let unstopped = guest.finish(&mut guest.start(program)?)?;
     let mut instance = guest.start(program)?;
-    let start = Instant::now();
-    let Some(latency) = stop_after(&mut instance, whole.mul_f64(EARLY))? else {
+    let start = processor_time();
+    if stop_after(&mut instance, whole.mul_f64(EARLY))?.is_none() {
         return Ok(None);
-    };
-    let before = start.elapsed().saturating_sub(latency);
+    }
+    let before = processor_time() - start;
     let store = Store::open(guest.folder().join("store-early"))?;
     let id = instance.snapshot()?.store(&store)?;
     // The first resume compiles the clones, which is measured elsewhere; the program runs in them from the second on.

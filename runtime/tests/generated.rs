@@ -257,7 +257,9 @@ fn generated_programs_end_the_same_whether_stopped_or_not() {
 fn check_again(text: &str) {
     let wasm = wat::parse_str(text).expect("the text is a module");
     for redundant_safepoints in [false, true] {
-        let options = Options { redundant_safepoints };
+        let options = Options {
+            redundant_safepoints,
+        };
         let checked = check_validity(
             &driven::bare_engine(),
             &wasm,

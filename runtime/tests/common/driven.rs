@@ -182,10 +182,12 @@ pub fn with_stops(
     })
 }
 
-/// The last cause in the report of a trap.
+/// The last cause in the report of a trap, which stands before the backtrace.
 fn root_cause(report: &str) -> &str {
-    let last = report.lines().last().unwrap_or_default().trim();
-    last.strip_prefix("caused by: ").unwrap_or(last)
+    let causes = report.lines().next().unwrap_or_default();
+    causes
+        .rfind("wasm trap: ")
+        .map_or(causes, |start| &causes[start..])
 }
 
 fn seen(mut instance: Instance, outcome: &Outcome, memories: usize) -> Seen {

@@ -302,3 +302,40 @@ fn an_if_without_else_that_holds_a_safepoint_passes_its_parameters_on() {
             (i32.store (i32.const 0) (local.get $first))))"#,
     );
 }
+
+/// A loop that begins with a reference to a function, and goes round with null, of a type that admits both.
+fn loop_with_reference(ty: &str, null: &str) -> String {
+    format!(
+        r#"(module
+          (type $nothing (func))
+          (memory (export "driver: memory 0") 1)
+          (func $something)
+          (elem declare func $something)
+          (func (export "driver: run") (local $turns i32) (local $nulls i32)
+            (local.set $turns (i32.const 4))
+            i32.const 8
+            ref.func $something
+            loop $again (param {ty}) (result i32)
+              ref.is_null
+              local.get $nulls
+              i32.add
+              local.set $nulls
+              ref.null {null}
+              (local.tee $turns (i32.sub (local.get $turns) (i32.const 1)))
+              br_if $again
+              drop
+              local.get $nulls
+            end
+            i32.store))"#
+    )
+}
+
+#[test]
+fn a_loop_that_begins_with_a_function_of_known_type_goes_round_with_any_function() {
+    check_again(&loop_with_reference("funcref", "func"));
+}
+
+#[test]
+fn a_loop_that_begins_with_a_function_goes_round_with_null() {
+    check_again(&loop_with_reference("(ref null $nothing)", "$nothing"));
+}

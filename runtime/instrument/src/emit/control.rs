@@ -116,9 +116,34 @@ impl<'a> Emitter<'_, '_, 'a> {
             self.write_opening(operator, 0, 0, Some(results));
             return Shape::Same;
         }
-        let back = self.around.types.block(&encode(param_types));
+        let param_types = encode(param_types);
+        self.widen_parameters(&param_types);
+        let back = self.around.types.block(&param_types);
         self.sink().block(results).loop_(enc::BlockType::Empty).block(back);
         Shape::WrappedLoop
+    }
+
+    /// Branches to a loop may pass on any values of its parameters' types, whatever is known of those it starts with: its
+    /// parameters move to locals of these types.
+    fn widen_parameters(&mut self, types: &[enc::ValType]) {
+        let base = self.stack.len() - types.len();
+        for (height, ty) in (base..).zip(types) {
+            let Operand::Parked { local, .. } = self.stack[height] else { continue };
+            let wide = self.locals.parking(height, *ty);
+            self.stack[height] = Operand::Parked { local: wide, non_null: types::is_non_null(*ty) };
+            if wide == local {
+                continue;
+            }
+            if self.is_clone() {
+                // On the way to a target inside, the wide one has just been restored and the other has not.
+                let entry = self.locals.entry();
+                self.sink().local_get(entry).i32_eqz().if_(enc::BlockType::Empty);
+            }
+            self.sink().local_get(local).local_set(wide);
+            if self.is_clone() {
+                self.sink().end();
+            }
+        }
     }
 
     /// Opens a control instruction, as it stands or with another block type.

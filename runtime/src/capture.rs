@@ -68,7 +68,7 @@ impl Instance {
         }
         self.capture_globals(module, &mut references, &mut manifest)?;
         self.capture_tables(module, &mut references, &mut manifest)?;
-        manifest.exceptions = references.exceptions;
+        manifest.exceptions = references.exceptions(&mut self.store)?;
         let memories = self.memories.iter().map(|mapping| mapping.view(&self.store)).collect();
         Ok(Snapshot { manifest, memories, wasm: self.program.wasm() })
     }

@@ -69,7 +69,6 @@ impl Engine {
             settings.memory_init_cow(false);
             settings.memory_reservation(MEMORY_RESERVATION);
             settings.memory_guard_size(MEMORY_GUARD);
-            settings.memory_may_move(false);
             settings.gc_heap_reservation(GC_HEAP_RESERVATION);
             settings.max_wasm_stack(config.stack_bytes);
             // Nothing runs asynchronously here, but the engine insists that this be no smaller.

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::host::HostState;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use wasmtime::{ExnRef, ExnRefPre, ExnType, Func, HeapType, Instance, Ref, Rooted, Store, Table, Tag, Val, ValType};
 use wsnap_instrument::{Facts, Module, Name, ValueClass};
 use wsnap_snapshots::{Exception, Value};
@@ -29,8 +30,8 @@ pub(crate) fn table(store: &mut Store<HostState>, instance: Instance, name: &str
     instance.get_table(store, name).ok_or_else(missing)
 }
 
-/// How deep exceptions may carry each other as payload.
-const NESTED_EXCEPTIONS_MAX: usize = 100;
+/// How many exceptions may wait for what they carry while an image is restored. Above that they carry themselves.
+const MADE_AT_ONCE_MAX: usize = 1 << 24;
 
 /// Knows the functions and exceptions of one instance by their numbers in images.
 pub(crate) struct References<'f> {
@@ -40,14 +41,12 @@ pub(crate) struct References<'f> {
     tags: Vec<Tag>,
     /// Function index by address; filled when the first reference is looked up.
     by_address: HashMap<usize, u32>,
-    /// Exceptions met so far.
-    pub exceptions: Vec<Exception>,
-    /// Where each of them is in the engine, to find one that is met twice.
+    /// Exceptions met so far, in the order of their indices in an image.
     met: Vec<Rooted<ExnRef>>,
+    /// The indices of exceptions by a hash of their identity, to find one that is met twice.
+    indices: HashMap<u64, Vec<u32>>,
     /// Exceptions made again, by their index in an image.
     made: HashMap<u32, Rooted<ExnRef>>,
-    /// Exceptions that are being made, each a payload of the one before.
-    making: Vec<u32>,
 }
 
 impl<'f> References<'f> {
@@ -67,10 +66,9 @@ impl<'f> References<'f> {
             referenced,
             tags,
             by_address: HashMap::new(),
-            exceptions: Vec::new(),
             met: Vec::new(),
+            indices: HashMap::new(),
             made: HashMap::new(),
-            making: Vec::new(),
         })
     }
 
@@ -114,26 +112,40 @@ impl<'f> References<'f> {
         })
     }
 
+    /// The index of an exception, which is a new one if it has not been met yet.
     fn exception_index(&mut self, store: &mut Store<HostState>, exception: Rooted<ExnRef>) -> Result<u32> {
-        for (index, other) in (0..).zip(&self.met) {
-            if Rooted::ref_eq(&mut *store, &exception, other).map_err(Error::Internal)? {
-                return Ok(index);
+        let mut hasher = DefaultHasher::new();
+        exception.ref_hash(&*store, &mut hasher).map_err(Error::Internal)?;
+        let candidates = self.indices.entry(hasher.finish()).or_default();
+        for index in candidates.iter() {
+            let other = &self.met[*index as usize];
+            if Rooted::ref_eq(&*store, &exception, other).map_err(Error::Internal)? {
+                return Ok(*index);
             }
         }
-        let tag = exception.tag(&mut *store).map_err(Error::Internal)?;
-        let foreign = || Error::NotStorable("it holds an exception whose tag is not its own".into());
-        let tag = self.tags.iter().position(|own| Tag::eq(own, &tag, &*store)).ok_or_else(foreign)? as u32;
         let index = self.met.len() as u32;
+        candidates.push(index);
         self.met.push(exception);
-        self.exceptions.push(Exception { tag, fields: Vec::new() });
-        let values: Vec<Val> = exception.fields(&mut *store).map_err(Error::Internal)?.collect();
-        let mut fields = Vec::new();
-        for value in values {
-            // A payload was there before the exception that carries it, so this ends.
-            fields.push(self.describe(store, value)?);
-        }
-        self.exceptions[index as usize].fields = fields;
         Ok(index)
+    }
+
+    /// All exceptions met, and those that they carry, by index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotStorable`] for exceptions with tags that are not the program's own, or that carry what cannot be stored.
+    pub fn exceptions(&mut self, store: &mut Store<HostState>) -> Result<Vec<Exception>> {
+        let mut described = Vec::new();
+        // What an exception carries is met while it is described, and gets its turn.
+        while let Some(exception) = self.met.get(described.len()).copied() {
+            let tag = exception.tag(&mut *store).map_err(Error::Internal)?;
+            let foreign = || Error::NotStorable("it holds an exception whose tag is not its own".into());
+            let tag = self.tags.iter().position(|own| Tag::eq(own, &tag, &*store)).ok_or_else(foreign)? as u32;
+            let values: Vec<Val> = exception.fields(&mut *store).map_err(Error::Internal)?.collect();
+            let fields = values.into_iter().map(|value| self.describe(store, value)).collect::<Result<_>>()?;
+            described.push(Exception { tag, fields });
+        }
+        Ok(described)
     }
 
     /// The engine's form of a value of `class` from an image, whose exceptions are `exceptions`.
@@ -174,36 +186,59 @@ impl<'f> References<'f> {
         }
     }
 
+    /// Makes exception `index` of an image, after those that it carries.
     fn exception(
         &mut self,
         store: &mut Store<HostState>,
         exceptions: &[Exception],
         index: u32,
     ) -> Result<Rooted<ExnRef>> {
-        if let Some(made) = self.made.get(&index) {
-            return Ok(*made);
+        let wrong = |index: u32, what: &str| Error::Image(format!("exception {index} {what}"));
+        let mut unmade = vec![index];
+        while let Some(index) = unmade.last().copied() {
+            if self.made.contains_key(&index) {
+                unmade.pop();
+                continue;
+            }
+            let exception = exceptions.get(index as usize).ok_or_else(|| wrong(index, "does not exist"))?;
+            let carried = exception.fields.iter().filter_map(|value| match value {
+                Value::ExnRef(Some(carried)) if !self.made.contains_key(carried) => Some(*carried),
+                _ => None,
+            });
+            let before = unmade.len();
+            unmade.extend(carried);
+            if unmade.len() == before {
+                let made = self.make_exception(store, exceptions, exception)?;
+                self.made.insert(index, made);
+                unmade.pop();
+            } else if unmade.len() > MADE_AT_ONCE_MAX {
+                // No program can have made such exceptions: each was there before the one that carries it.
+                return Err(wrong(index, "carries itself"));
+            }
         }
-        let wrong = |what: &str| Error::Image(format!("exception {index} {what}"));
-        let exception = exceptions.get(index as usize).ok_or_else(|| wrong("does not exist"))?;
+        self.made.get(&index).copied().ok_or_else(|| wrong(index, "does not exist"))
+    }
+
+    /// Makes an exception whose carried exceptions are made.
+    fn make_exception(
+        &mut self,
+        store: &mut Store<HostState>,
+        exceptions: &[Exception],
+        exception: &Exception,
+    ) -> Result<Rooted<ExnRef>> {
+        let wrong = |what: &str| Error::Image(format!("an exception {what}"));
         let tag = *self.tags.get(exception.tag as usize).ok_or_else(|| wrong("has a tag that does not exist"))?;
         let classes: Vec<ValueClass> = tag.ty(&*store).ty().params().map(|ty| class_of(&ty)).collect();
         if classes.len() != exception.fields.len() {
             return Err(wrong("has the wrong number of values"));
         }
-        if self.making.contains(&index) || self.making.len() >= NESTED_EXCEPTIONS_MAX {
-            return Err(wrong("carries itself, or too many others"));
-        }
-        self.making.push(index);
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(classes.len());
         for (class, value) in classes.into_iter().zip(&exception.fields) {
             fields.push(self.make(store, exceptions, class, *value)?);
         }
-        self.making.pop();
         let ty = ExnType::from_tag_type(&tag.ty(&*store)).map_err(Error::Internal)?;
         let allocator = ExnRefPre::new(&mut *store, ty);
-        let made = ExnRef::new(&mut *store, &allocator, &tag, &fields).map_err(Error::Internal)?;
-        self.made.insert(index, made);
-        Ok(made)
+        ExnRef::new(&mut *store, &allocator, &tag, &fields).map_err(Error::Internal)
     }
 }
 

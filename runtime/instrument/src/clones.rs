@@ -202,7 +202,7 @@ impl Maker<'_, '_> {
         let mut code = enc::CodeSection::new();
         for (place, request) in (0u32..).zip(requests) {
             let results = module.function_type(request.function).results();
-            let results: Vec<_> = results.iter().map(|ty| types::encode(module, *ty)).collect();
+            let results: Vec<_> = results.iter().map(|ty| types::top(types::encode(module, *ty))).collect();
             functions.function(indices.types.results(&results));
             let index = imported_functions + place;
             exports.export(&Name::Clone(place).in_module(module), enc::ExportKind::Func, index);

@@ -92,6 +92,7 @@ impl Facts {
             checks_all_calls: bits & 2 != 0,
             polls_entry: bits & 4 != 0,
             rewritten: bits & 8 != 0,
+            ..Decision::default()
         });
         let [referenced, changed_tables, operations] = lists;
         let segment_operations =

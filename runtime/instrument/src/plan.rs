@@ -3,8 +3,9 @@
 //! A call is *checked* when its callee may suspend: after it, the code asks whether the program is unwinding. The
 //! check is a poll as well, for it tests the one request word. So recursion needs no poll of its own: every
 //! activation polls when the call below it returns, and how deep calls go without a return is bounded by the stack.
-//! What is left are loops (see [`crate::analysis`]), cycles of tail calls, which poll on entry, and call trees
-//! without loops that multiply: a function that may execute more than [`LONG_CALL`] instructions checks all its calls.
+//! What is left are loops (see [`crate::analysis`]); cycles of tail calls, which poll on entry; recursion in which calls
+//! end by exceptions only, so that functions that catch and can recur poll on entry, too; and call trees without loops
+//! that multiply: a function that may execute more than [`LONG_CALL`] instructions checks all its calls.
 
 use crate::module::Module;
 use crate::scan::Summary;
@@ -29,6 +30,8 @@ pub(crate) struct Decision {
     pub checks_all_calls: bool,
     /// It polls when entered.
     pub polls_entry: bool,
+    /// Some function at or below it is called through a table or a reference, which can be any.
+    pub calls_unknown: bool,
     /// It holds safepoints or something else that changes, so it is rewritten (otherwise it is copied).
     pub rewritten: bool,
 }
@@ -81,6 +84,13 @@ impl Plan {
                     || summary.tail_calls_indirectly
                     || direct(member).any(|callee| self.suspends(callee))
             });
+        let calls_unknown = component.iter().any(|&member| {
+            let summary = &summaries[member as usize];
+            let defined = direct(member).filter_map(|callee| callee.checked_sub(self.imported));
+            summary.calls_indirectly
+                || summary.tail_calls_indirectly
+                || defined.into_iter().any(|callee| self.decisions[callee as usize].calls_unknown)
+        });
         let length = component.iter().fold(0u64, |sum, &member| {
             let summary = &summaries[member as usize];
             let callees = direct(member).filter_map(|callee| callee.checked_sub(self.imported));
@@ -97,7 +107,10 @@ impl Plan {
             self.decisions[member as usize] = Decision {
                 suspends: suspends || long,
                 checks_all_calls: long,
-                polls_entry: tail_cycle || (self.options.redundant_safepoints && (suspends || long)),
+                calls_unknown,
+                polls_entry: tail_cycle
+                    || (summary.catches && (recursive || calls_unknown || long))
+                    || (self.options.redundant_safepoints && (suspends || long)),
                 // Segments that are dropped are noted, and references to imported functions are to their wrappers.
                 rewritten: suspends
                     || long

@@ -26,6 +26,8 @@ pub(crate) struct Summary {
     pub calls_indirectly: bool,
     /// Whether a function is called through a table or a reference in tail position.
     pub tail_calls_indirectly: bool,
+    /// Whether exceptions can be caught.
+    pub catches: bool,
     /// Whether exceptions or references to them occur.
     pub exceptions: bool,
     /// Number of instructions.
@@ -89,7 +91,8 @@ impl Summary {
             Operator::CallIndirect { .. } | Operator::CallRef { .. } => self.calls_indirectly = true,
             Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => self.tail_calls_indirectly = true,
             Operator::RefFunc { function_index } => self.referenced.push(function_index),
-            Operator::TryTable { .. } | Operator::Throw { .. } | Operator::ThrowRef => self.exceptions = true,
+            Operator::TryTable { .. } => (self.catches, self.exceptions) = (true, true),
+            Operator::Throw { .. } | Operator::ThrowRef => self.exceptions = true,
             Operator::TableSet { table }
             | Operator::TableFill { table }
             | Operator::TableGrow { table }

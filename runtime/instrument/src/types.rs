@@ -121,6 +121,17 @@ pub(crate) fn is_collected(ty: ValType) -> bool {
     }
 }
 
+/// The type of all values of the same kind: clones return such, as the call that waits for a value may be typed by any
+/// supertype of what the function returns.
+pub(crate) fn top(ty: enc::ValType) -> enc::ValType {
+    let enc::ValType::Ref(reference) = ty else { return ty };
+    enc::ValType::Ref(match class_of_encoded(reference) {
+        ValueClass::Extern => enc::RefType::EXTERNREF,
+        ValueClass::Exception => enc::RefType::EXNREF,
+        _ => enc::RefType::FUNCREF,
+    })
+}
+
 /// Whether null is no value of the type.
 pub(crate) fn is_non_null(ty: enc::ValType) -> bool {
     matches!(ty, enc::ValType::Ref(reference) if !reference.nullable)
@@ -139,7 +150,9 @@ impl TypeSpace {
         let mut types = Self { next: module.types.len() as u32, added: Vec::new(), index: HashMap::new() };
         for ty in &module.types {
             for list in [ty.params(), ty.results()] {
-                types.intern(&[], &list.iter().map(|ty| encode(module, *ty)).collect::<Vec<_>>());
+                let list: Vec<enc::ValType> = list.iter().map(|ty| encode(module, *ty)).collect();
+                types.intern(&[], &list);
+                types.intern(&[], &list.into_iter().map(top).collect::<Vec<_>>());
             }
         }
         types

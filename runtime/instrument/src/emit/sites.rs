@@ -110,7 +110,8 @@ impl<'a> Emitter<'_, '_, 'a> {
     ) {
         let Kind::Clones(indices) = &self.around.kind else { return };
         let table = indices.clones;
-        let ty = self.around.types.results(results);
+        let tops: Vec<enc::ValType> = results.iter().map(|ty| types::top(*ty)).collect();
+        let ty = self.around.types.results(&tops);
         let block = self.around.types.block(results);
         let entry = self.locals.entry();
         let pointer = self.memory(RESTORE_POINTER);
@@ -119,7 +120,9 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.hint(false);
         let mut sink = self.sink();
         sink.if_(block).i32_const(0).local_set(entry);
-        sink.i32_const(0).i32_load(pointer).i32_load(clone).call_indirect(table, ty).else_();
+        sink.i32_const(0).i32_load(pointer).i32_load(clone).call_indirect(table, ty);
+        self.narrow_results(self.stack.len() - params, &tops, results);
+        self.sink().else_();
         let arguments = self.stack[self.stack.len() - params..].to_vec();
         for argument in arguments {
             if let Operand::Parked { local, non_null } = argument {
@@ -128,6 +131,31 @@ impl<'a> Emitter<'_, '_, 'a> {
         }
         self.write_call(operator, offset, end);
         self.sink().end();
+    }
+
+    /// Casts what a clone returned, which lies on the real stack, to the types that the call has.
+    fn narrow_results(&mut self, beneath: usize, tops: &[enc::ValType], results: &[enc::ValType]) {
+        if tops == results {
+            return;
+        }
+        let locals: Vec<u32> =
+            (beneath..).zip(tops).map(|(height, ty)| self.locals.parking(height, *ty)).collect();
+        for local in locals.iter().rev() {
+            self.sink().local_set(*local);
+        }
+        for ((local, top), ty) in locals.into_iter().zip(tops).zip(results) {
+            let mut sink = self.sink();
+            sink.local_get(local);
+            match ty {
+                enc::ValType::Ref(reference) if ty != top && reference.nullable => {
+                    sink.ref_cast_nullable(reference.heap_type);
+                }
+                enc::ValType::Ref(reference) if ty != top => {
+                    sink.ref_cast_non_null(reference.heap_type);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn result_types(&self, operator: &Operator<'a>) -> Vec<enc::ValType> {

@@ -1,0 +1,119 @@
+//! One test for each thing that once went wrong with a whole program.
+
+mod common;
+
+use common::{Output, engine, resume, seen, start, whole};
+use std::time::Duration;
+use wsnap::snapshots::{Store, Value};
+use wsnap::{Call, Outcome, Program};
+
+fn call(export: &str, arguments: &[Value]) -> Call {
+    Call { export: export.into(), arguments: arguments.to_vec() }
+}
+
+/// Runs the program to its `stop`-th safepoint, stores it, and lets a resumed instance end.
+fn stopped_once(wasm: &[u8], call: &Call, stop: u64) -> common::Seen {
+    let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("the module compiles");
+    let directory = tempfile::tempdir().expect("there is room for a store");
+    let store = Store::open(directory.path().join("store")).expect("a store can be made");
+    let output = Output::new();
+    let mut instance = start(&program, call.clone(), &output, false);
+    instance.stop_at_safepoint(stop);
+    let outcome = instance.run().expect("the program runs");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "it ended before the stop: {outcome:?}");
+    let id = instance.snapshot().expect("it can be stored").store(&store).expect("the store takes it");
+    let mut resumed = resume(&program, &store, id, &output);
+    let outcome = resumed.run().expect("the program goes on");
+    seen(resumed, outcome, output)
+}
+
+const NESTED_EXCEPTIONS: &str = r#"(module (tag $e (param exnref i32))
+ (global $x (mut exnref) (ref.null exn))
+ (func $mk (param $x exnref) (param i32) (result exnref)
+   (block $h (result exnref i32 exnref)
+     (try_table (catch_ref $e $h) (throw $e (local.get $x) (local.get 1))) unreachable)
+   (local.set $x) drop drop (local.get $x))
+ (func (export "nest") (param $n i32) (result i32) (local $x exnref) (local $i i32)
+   (loop $l (local.set $x (call $mk (local.get $x) (local.get $i)))
+     (local.set $i (i32.add (local.get $i) (i32.const 1)))
+     (br_if $l (i32.lt_u (local.get $i) (local.get $n))))
+   (local.set $i (i32.const 0))
+   (loop $w (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $w (i32.lt_u (local.get $i) (i32.const 10))))
+   (block $h (result exnref i32) (try_table (catch $e $h) (throw_ref (local.get $x))) unreachable)
+   (local.set $i) drop (local.get $i)
+ ))"#;
+
+#[test]
+fn exceptions_that_carry_each_other_deeply_are_stored_and_restored() {
+    for (depth, stop) in [(150, 153), (100_000, 100_003)] {
+        let call = call("nest", &[Value::I32(depth)]);
+        let wasm = NESTED_EXCEPTIONS.as_bytes();
+        assert_eq!(stopped_once(wasm, &call, stop), whole(wasm, &call));
+    }
+}
+
+const LEFT_BY_EXCEPTIONS: &str = r#"(module (tag $e)
+ (func $f (param i32)
+   (if (i32.eqz (local.get 0)) (then (throw $e)))
+   (block $h (try_table (catch $e $h) (call $f (i32.sub (local.get 0) (i32.const 1)))))
+   (block $h (try_table (catch $e $h) (call $f (i32.sub (local.get 0) (i32.const 1)))))
+   (throw $e))
+ (func (export "go") (param i32) (block $h (try_table (catch $e $h) (call $f (local.get 0))))))"#;
+
+#[test]
+fn recursion_that_is_left_by_exceptions_only_can_be_stopped() {
+    let program =
+        Program::new(&engine(None, false, false), LEFT_BY_EXCEPTIONS.into()).expect("the module compiles");
+    let mut instance = start(&program, call("go", &[Value::I32(40)]), &Output::new(), false);
+    let handle = instance.handle();
+    let stopper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        handle.request_stop();
+    });
+    let outcome = instance.run().expect("the program runs");
+    stopper.join().expect("the request is made");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "it would take years: {outcome:?}");
+}
+
+const GROWS_FAR: &str = r#"(module (memory $b i64 1)
+ (func (export "grow") (param i64) (result i64 i64) (memory.grow (local.get 0)) (memory.size))
+ (func (export "store") (param i64 i64) (result i64) (drop (memory.grow (local.get 0))) (i64.store (local.get 1) (i64.const 5)) (i64.load (local.get 1))))"#;
+
+#[test]
+fn a_64_bit_memory_is_accessible_beyond_4_gib() {
+    let call = call("store", &[Value::I64(65_540), Value::I64(4_295_098_368)]);
+    let program = Program::new(&engine(None, false, false), GROWS_FAR.into()).expect("the module compiles");
+    let outcome = start(&program, call, &Output::new(), false).run().expect("the program runs");
+    assert!(matches!(&outcome, Outcome::Returned(values) if *values == [Value::I64(5)]), "{outcome:?}");
+}
+
+const STARTS_LARGE: &str = r#"(module (memory $b i64 70000)
+ (func (export "store") (param i64) (result i64) (local $i i32) (i64.store (local.get 0) (i64.const 5))
+ (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 5)))) (i64.load (local.get 0))))"#;
+
+#[test]
+fn a_memory_that_starts_beyond_4_gib_is_accessible_after_resuming() {
+    let call = call("store", &[Value::I64(4_400_000_000)]);
+    let seen = stopped_once(STARTS_LARGE.as_bytes(), &call, 2);
+    assert_eq!(seen.ending, "returned [I64(5)]");
+}
+
+const CALLED_AS_SUPERTYPE: &str = r#"(module
+ (rec (type $t (func (result i32))))
+ (type $a (sub (func (param i32) (result (ref null func)))))
+ (type $b (sub $a (func (param i32) (result (ref $t)))))
+ (table 4 funcref)
+ (elem (i32.const 0) $g $k)
+ (func $k (type $t) (i32.const 42))
+ (func $g (type $b) (local $i i32)
+   (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (local.get 0))))
+   (ref.func $k))
+ (func (export "go") (param i32) (result i32)
+   (call_ref $t (ref.cast (ref $t) (call_indirect (type $a) (local.get 0) (i32.const 0))))))"#;
+
+#[test]
+fn a_function_called_through_a_supertype_of_its_type_is_reentered() {
+    let wasm = CALLED_AS_SUPERTYPE.as_bytes();
+    let call = call("go", &[Value::I32(3)]);
+    assert_eq!(stopped_once(wasm, &call, 1), whole(wasm, &call));
+}

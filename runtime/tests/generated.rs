@@ -134,6 +134,8 @@ struct Compared {
 struct Places {
     bare: wasmtime::Engine,
     here: Engine,
+    /// Puts safepoints also where they are not needed.
+    redundant: Engine,
     pulley: Engine,
     store: Store,
     _directory: tempfile::TempDir,
@@ -143,10 +145,13 @@ impl Places {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("there is room for a store");
         let store = Store::open(directory.path().join("store")).expect("a store can be made");
-        let (here, pulley) = (driven::engine(None), driven::engine(Some("pulley64")));
+        let here = driven::engine(None, false);
+        let redundant = driven::engine(None, true);
+        let pulley = driven::engine(Some("pulley64"), false);
         Self {
             bare: driven::bare_engine(),
             here,
+            redundant,
             pulley,
             store,
             _directory: directory,
@@ -175,6 +180,9 @@ impl Places {
         };
         if seed % 4 == 1 && !smith::Choices::of(seed).atomics {
             programs.push(new(&self.pulley).map_err(|error| format!("for Pulley: {error:?}"))?);
+        }
+        if seed % 4 == 2 {
+            programs.push(new(&self.redundant).map_err(|error| format!("redundantly: {error:?}"))?);
         }
         let mut random = Random::new(seed);
         let mut check = |what: &str, programs: &[Program], manner: Manner<'_>, stops: usize| {
@@ -269,7 +277,7 @@ fn check_again(text: &str) {
         assert_eq!(checked, Ok(()));
     }
     let expected = driven::bare(&driven::bare_engine(), &wasm, 1);
-    let program = [Program::new(&driven::engine(None), wasm).expect("the program compiles")];
+    let program = [Program::new(&driven::engine(None, false), wasm).expect("the program compiles")];
     let run = driven::with_stops(&program, &Manner::InPlace, 1, std::iter::repeat_n(1, 50));
     let run = run.expect("the program goes on");
     assert!(run.stops > 0, "the program must be stopped");

@@ -3,7 +3,7 @@
 use crate::driver::{DRIVER, memory_export};
 use wsnap::snapshots::{ImageId, Store};
 use wsnap::wasi::{Grants, SavedState, StandardStreams, Stdio, Wasi, WasiConfig};
-use wsnap::{Call, Engine, EngineConfig, Error, Instance, Outcome, Program, WASI_SECTION};
+use wsnap::{Call, Engine, EngineConfig, Error, Instance, Options, Outcome, Program, WASI_SECTION};
 
 /// Native stack for programs, in bytes: so much that the fuel of generated programs ends before it does.
 const STACK_BYTES: usize = 64 << 20;
@@ -38,12 +38,14 @@ pub fn bare_engine() -> wasmtime::Engine {
 }
 
 /// An engine of ours with the same settings, for this machine or another target.
-pub fn engine(target: Option<&str>) -> Engine {
-    let target = target.map(str::to_owned);
+pub fn engine(target: Option<&str>, redundant_safepoints: bool) -> Engine {
     let config = EngineConfig {
-        target,
+        target: target.map(str::to_owned),
         deterministic: true,
         stack_bytes: STACK_BYTES,
+        rewriting: Options {
+            redundant_safepoints,
+        },
         ..EngineConfig::default()
     };
     Engine::new(&config).expect("the engine can be set up")

@@ -80,7 +80,7 @@ impl<'e> World<'e> {
             });
         }
         let options = Options {
-            redundant_safepoints: wasm.len() % 2 == 0,
+            redundant_safepoints: wasm.len().is_multiple_of(2),
         };
         let rewritten =
             Module::parse(wasm).and_then(|module| wsnap_instrument::rewrite(&module, options));

@@ -37,10 +37,10 @@ impl Choices {
             _ => Instructions::Integer,
         };
         Self {
-            typed_references: seed % 8 == 0,
-            atomics: seed % 5 == 0,
+            typed_references: seed.is_multiple_of(8),
+            atomics: seed.is_multiple_of(5),
             instructions,
-            fuel_throws: seed % 4 != 0,
+            fuel_throws: !seed.is_multiple_of(4),
         }
     }
 }
@@ -119,7 +119,7 @@ pub fn program(seed: u64) -> Option<Vec<u8>> {
         table_max_size_required: true,
         export_everything: true,
         disallow_traps: seed % 4 != 2,
-        allow_start_export: seed % 7 == 0,
+        allow_start_export: seed.is_multiple_of(7),
         ..base(&choices)
     };
     let mut module = wasm_smith::Module::new(config, &mut input).ok()?;

@@ -180,6 +180,9 @@ fn has_layout(locals: &[(u32, SavedValue)], operands: &[SavedValue], layout: &Po
     locals.eq(layout.locals.iter().copied()) && operands.iter().map(|value| value.class).eq(layout.operands.iter().copied())
 }
 
+/// How many points one clone is made for at most: what restores their values is part of its code, whose size is limited.
+const POINTS_PER_CLONE: usize = 256;
+
 /// What clones the frames need, and the frames as bytes for the control memory, outermost first.
 pub(crate) struct Restore {
     pub requests: Vec<CloneRequest>,
@@ -208,7 +211,13 @@ pub(crate) fn write(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, frames: 
         if !points.is_empty() {
             layouts.learn(function, &points).map_err(|error| Error::Image(error.to_string()))?;
         }
-        requests.push(CloneRequest { function, points: points.into_iter().collect() });
+        let points: Vec<Point> = points.into_iter().collect();
+        if points.is_empty() {
+            requests.push(CloneRequest { function, points });
+        } else {
+            let chunks = points.chunks(POINTS_PER_CLONE);
+            requests.extend(chunks.map(|points| CloneRequest { function, points: points.to_vec() }));
+        }
     }
     let mut bytes = Vec::new();
     for (depth, frame) in frames.iter().enumerate() {
@@ -254,13 +263,24 @@ fn check(
     }
 }
 
-fn write_frame(bytes: &mut Vec<u8>, requests: &[CloneRequest], frame: &SavedFrame) -> Result<()> {
+/// Which clone restores a frame, and at which of its points.
+pub(crate) fn clone_of(requests: &[CloneRequest], frame: &SavedFrame) -> Result<(usize, usize)> {
     let unknown = || Error::Image(format!("function {} has no such point", frame.function));
-    let clone = requests.binary_search_by_key(&frame.function, |request| request.function).map_err(|_| unknown())?;
+    // Both functions and, for one function, the points ascend.
+    let clone = requests.partition_point(|request| match frame.place {
+        Place::At(point) => (request.function, request.points.last()) < (frame.function, Some(&point)),
+        Place::HostCall => request.function < frame.function,
+    });
+    let request = requests.get(clone).filter(|request| request.function == frame.function).ok_or_else(unknown)?;
     let entry = match frame.place {
         Place::HostCall => 0,
-        Place::At(point) => requests[clone].points.iter().position(|other| *other == point).ok_or_else(unknown)?,
+        Place::At(point) => request.points.binary_search(&point).map_err(|_| unknown())?,
     };
+    Ok((clone, entry))
+}
+
+fn write_frame(bytes: &mut Vec<u8>, requests: &[CloneRequest], frame: &SavedFrame) -> Result<()> {
+    let (clone, entry) = clone_of(requests, frame)?;
     let start = bytes.len();
     bytes.resize(start + RESTORE_HEADER_BYTES as usize, 0);
     for value in frame.locals.iter().map(|(_, value)| value).chain(&frame.operands) {

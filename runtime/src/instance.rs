@@ -394,8 +394,8 @@ impl Instance {
         }
         let instance =
             wasmtime::Instance::new(&mut self.store, &clones.module, &imports).map_err(Error::Internal)?;
-        let outermost = restore.requests.binary_search_by_key(&frames[0].function, |request| request.function);
-        let name = Name::Clone(outermost.unwrap_or_default() as u32).in_module(module);
+        let (outermost, _) = frames::clone_of(&restore.requests, &frames[0])?;
+        let name = Name::Clone(outermost as u32).in_module(module);
         let missing = || Error::NoExport { export: name.clone() };
         instance.get_func(&mut self.store, &name).ok_or_else(missing)
     }

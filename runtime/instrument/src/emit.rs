@@ -153,7 +153,7 @@ pub(crate) fn rewrite(surroundings: &Surroundings<'_, '_>, function: u32) -> Res
 /// Writes the clone of defined function `function` that can be entered at `points`, by their index.
 pub(crate) fn clone(surroundings: &Surroundings<'_, '_>, function: u32, points: &[Point]) -> Result<Body> {
     let analysis = Analysis::new(surroundings.module, surroundings.plan, function, points)?;
-    let targets = Targets::new(surroundings.module, &analysis, function, points)?;
+    let targets = Targets::new(&analysis, function, points)?;
     Emitter::new(surroundings, function, analysis, targets)?.run()
 }
 

@@ -9,9 +9,9 @@ use super::Emitter;
 use crate::analysis::{Analysis, Construct};
 use crate::control::{RESTORE_HEADER_BYTES, RESTORE_POINTER};
 use crate::error::{Error, Result};
-use crate::module::Module;
 use crate::points::Point;
 use crate::types::{self, ValueClass};
+use std::ops::Range;
 use wasm_encoder as enc;
 
 /// A point at which a clone can be entered.
@@ -38,7 +38,7 @@ impl Targets {
     }
 
     /// The targets for `points`, each of which must have been looked at by `analysis`.
-    pub fn new(_module: &Module<'_>, analysis: &Analysis, function: u32, points: &[Point]) -> Result<Self> {
+    pub fn new(analysis: &Analysis, function: u32, points: &[Point]) -> Result<Self> {
         let mut sorted = points.to_vec();
         sorted.sort_by_key(|point| (point.offset(), matches!(point, Point::Calling(_))));
         sorted.dedup();
@@ -47,13 +47,16 @@ impl Targets {
             let live = analysis.live_at(*point).ok_or(Error::NoPoint { function, point: *point })?;
             list.push(Target { point: *point, live: live.to_vec(), operands: None });
         }
-        let place = |point: &Point| sorted.iter().position(|other| other == point).unwrap_or_default();
-        Ok(Self { function, list, order: points.iter().map(place).collect() })
+        let mut targets = Self { function, list, order: Vec::new() };
+        targets.order = points.iter().filter_map(|point| targets.id(*point)).collect();
+        Ok(targets)
     }
 
-    /// What the entry local holds on the way to `point`: one more than its place.
+    /// The place of the target at `point`, if it is one. On the way there the entry local holds one more.
     pub fn id(&self, point: Point) -> Option<usize> {
-        self.list.iter().position(|target| target.point == point)
+        let first = self.list.partition_point(|target| target.point.offset() < point.offset());
+        // At most two targets have the same offset.
+        (first..self.list.len()).take(2).find(|id| self.list[*id].point == point)
     }
 
     /// Notes where the operands are at a target.
@@ -61,33 +64,57 @@ impl Targets {
         self.list[target].operands = Some(operands.to_vec());
     }
 
-    fn within(&self, start: u32, end: u32) -> impl DoubleEndedIterator<Item = (usize, u32)> {
-        let inside = move |offset: u32| offset > start && offset <= end;
-        self.list.iter().enumerate().map(|(id, target)| (id, target.point.offset())).filter(move |(_, o)| inside(*o))
+    /// The places of the targets behind `start` and up to `end`.
+    fn within(&self, start: u32, end: u32) -> Range<usize> {
+        let up_to = |offset: u32| self.list.partition_point(|target| target.point.offset() <= offset);
+        up_to(start)..up_to(end)
     }
 }
 
+/// A place in a sequence of instructions at which targets lie: one itself, or the control instruction around some.
+struct Entrance {
+    /// Offset of the instruction before which the code is entered.
+    offset: u32,
+    /// The first of its targets. They are all up to the next entrance's first.
+    first: usize,
+}
+
 impl Emitter<'_, '_, '_> {
+    /// The entrances of a sequence of instructions between `start` and `end`, whose targets are `within`.
+    fn entrances(&self, start: u32, within: Range<usize>) -> Vec<Entrance> {
+        let constructs = &self.analysis.constructs;
+        let behind = |offset: u32| constructs.partition_point(|construct| construct.start <= offset);
+        let mut entrances: Vec<Entrance> = Vec::new();
+        let mut construct = behind(start);
+        let mut first = within.start;
+        while first < within.end {
+            let target = self.targets.list[first].point.offset();
+            while constructs.get(construct).is_some_and(|around| around.end < target) {
+                construct = behind(constructs[construct].end);
+            }
+            let around = constructs.get(construct).filter(|around| around.start < target);
+            let (offset, last) = around.map_or((target, target), |around| (around.start, around.end));
+            if entrances.last().is_none_or(|entrance| entrance.offset != offset) {
+                entrances.push(Entrance { offset, first });
+            }
+            first = self.targets.list.partition_point(|target| target.point.offset() <= last);
+        }
+        entrances
+    }
+
     /// At the start of a sequence of instructions that ends at `end`: branches to the targets inside.
     pub(super) fn dispatch(&mut self, start: u32, end: u32) {
-        let mut places: Vec<(usize, u32)> = Vec::new();
-        for (id, offset) in self.targets.within(start, end) {
-            let around = self.analysis.constructs.iter().find(|construct| {
-                construct.start > start && construct.start < offset && offset <= construct.end && construct.end <= end
-            });
-            places.push((id, around.map_or(offset, |construct| construct.start)));
-        }
-        let mut offsets: Vec<u32> = places.iter().map(|(_, offset)| *offset).collect();
-        offsets.dedup();
-        if offsets.is_empty() {
+        let within = self.targets.within(start, end);
+        let entrances = self.entrances(start, within.clone());
+        if entrances.is_empty() {
             return;
         }
         let entry = self.locals.entry();
-        for _ in &offsets {
+        for _ in &entrances {
             self.sink().block(enc::BlockType::Empty);
         }
-        self.nest += offsets.len() as u32;
-        if offsets.len() == 1 {
+        self.nest += entrances.len() as u32;
+        if entrances.len() == 1 {
             self.sink().local_get(entry);
             self.hint(false);
             self.sink().br_if(0);
@@ -95,22 +122,32 @@ impl Emitter<'_, '_, '_> {
             // One test passes all targets by when there is none to go to.
             self.sink().block(enc::BlockType::Empty).local_get(entry).i32_eqz();
             self.hint(true);
-            let first = places[0].0;
-            let depth = |offset: u32| offsets.iter().position(|other| *other == offset).unwrap_or_default() as u32 + 1;
-            let labels: Vec<u32> = places.iter().map(|(_, offset)| depth(*offset)).collect();
-            let (last, labels) = (labels[labels.len() - 1], &labels[..labels.len() - 1]);
-            self.sink()
-                .br_if(0)
-                .local_get(entry)
-                .i32_const(first as i32 + 1)
-                .i32_sub()
-                .br_table(labels.iter().copied(), last)
-                .end();
+            self.sink().br_if(0);
+            self.branch_to_entrance(&entrances, within);
+            self.sink().end();
         }
-        offsets.reverse();
         if let Some(frame) = self.frames.last_mut() {
-            frame.arrivals = offsets;
+            frame.arrivals = entrances.iter().rev().map(|entrance| entrance.offset).collect();
         }
+    }
+
+    /// Branches to the entrance of the target in the entry local; entrance `n` is `n + 1` labels out.
+    fn branch_to_entrance(&mut self, entrances: &[Entrance], within: Range<usize>) {
+        /// Up to so many targets an entrance, a table is shorter than tests.
+        const TABLE_TARGETS: usize = 4;
+        let entry = self.locals.entry();
+        let last = entrances.len() as u32;
+        let mut sink = self.sink();
+        if within.len() <= TABLE_TARGETS * entrances.len() {
+            let label = |target| entrances.partition_point(|entrance| entrance.first <= target) as u32;
+            let labels: Vec<u32> = within.clone().map(label).collect();
+            sink.local_get(entry).i32_const(within.start as i32 + 1).i32_sub().br_table(labels, last);
+            return;
+        }
+        for (label, next) in (1..).zip(&entrances[1..]) {
+            sink.local_get(entry).i32_const(next.first as i32 + 1).i32_lt_u().br_if(label);
+        }
+        sink.br(last);
     }
 
     /// Before the instruction at `offset`: ends the block that is branched over to get here.
@@ -139,12 +176,11 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn test_with_targets(&mut self, construct: &Construct) {
         let Some(super::Operand::Parked { local: test, .. }) = self.stack.last().copied() else { return };
         let middle = construct.middle.unwrap_or(construct.end);
-        let Some((last, _)) = self.targets.within(construct.start, construct.end).next_back() else {
+        if self.targets.within(construct.start, construct.end).is_empty() {
             self.sink().local_get(test);
             return;
-        };
-        let second_arm = self.targets.within(middle, construct.end).next();
-        let first_in_second = second_arm.map_or(last + 1, |(id, _)| id);
+        }
+        let first_in_second = self.targets.within(middle, construct.end).start;
         let entry = self.locals.entry();
         let mut sink = self.sink();
         sink.local_get(entry).if_(enc::BlockType::Result(enc::ValType::I32));

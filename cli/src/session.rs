@@ -148,7 +148,11 @@ impl<'a> Session<'a> {
                 Outcome::Suspended(reason) => reason,
                 end => {
                     let code = finish(end)?;
-                    return Ok(if self.missed { ExitCode::from(failure::OTHER) } else { code });
+                    return Ok(if self.missed {
+                        ExitCode::from(failure::OTHER)
+                    } else {
+                        code
+                    });
                 }
             };
             if let Some(code) = self.suspended(instance, &reason, requests.take()) {

@@ -13,10 +13,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = Some(std::env::temp_dir().join("wsnap-compare-cache"));
     let mut programs = Vec::new();
     for bare in [true, false] {
-        let config = EngineConfig { bare, cache: cache.clone(), ..EngineConfig::default() };
+        let config = EngineConfig {
+            bare,
+            cache: cache.clone(),
+            ..EngineConfig::default()
+        };
         let start = Instant::now();
         programs.push(Program::new(&Engine::new(&config)?, bytes.clone())?);
-        println!("{}: ready after {:.1?}", if bare { "bare" } else { "rewritten" }, start.elapsed());
+        println!(
+            "{}: ready after {:.1?}",
+            if bare { "bare" } else { "rewritten" },
+            start.elapsed()
+        );
     }
     let mut times: [Vec<Duration>; 2] = Default::default();
     for _ in 0..rounds {
@@ -24,8 +32,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             times.push(time(program, &arguments)?);
         }
     }
-    let mut ratios: Vec<f64> =
-        times[0].iter().zip(&times[1]).map(|(bare, rewritten)| rewritten.as_secs_f64() / bare.as_secs_f64()).collect();
+    let mut ratios: Vec<f64> = times[0]
+        .iter()
+        .zip(&times[1])
+        .map(|(bare, rewritten)| rewritten.as_secs_f64() / bare.as_secs_f64())
+        .collect();
     ratios.sort_by(f64::total_cmp);
     for times in &mut times {
         times.sort();
@@ -43,12 +54,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn time(program: &Program, arguments: &[String]) -> Result<Duration, Box<dyn std::error::Error>> {
     let nowhere = || -> std::io::Result<Stdio> {
-        Ok(Stdio::Descriptor(std::fs::OpenOptions::new().write(true).open("/dev/null")?.into()))
+        Ok(Stdio::Descriptor(
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open("/dev/null")?
+                .into(),
+        ))
     };
     let wasi = Wasi::new(WasiConfig {
         args: arguments.to_vec(),
         preopens: vec![Preopen::open(".".as_ref(), "/w")?],
-        streams: StandardStreams { stdin: Stdio::Closed, stdout: nowhere()?, stderr: nowhere()? },
+        streams: StandardStreams {
+            stdin: Stdio::Closed,
+            stdout: nowhere()?,
+            stderr: nowhere()?,
+        },
         ..WasiConfig::default()
     })?;
     let mut instance = program.start(wasi, Call::command())?;

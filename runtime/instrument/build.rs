@@ -11,14 +11,23 @@ fn main() {
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
-        std::fs::read(&file).expect("the crate's own sources are readable").hash(&mut hasher);
+        std::fs::read(&file)
+            .expect("the crate's own sources are readable")
+            .hash(&mut hasher);
     }
-    println!("cargo::rustc-env=WSNAP_INSTRUMENT_FINGERPRINT={:016x}", hasher.finish());
+    println!(
+        "cargo::rustc-env=WSNAP_INSTRUMENT_FINGERPRINT={:016x}",
+        hasher.finish()
+    );
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("the crate's own sources are readable") {
         let path = entry.expect("the crate's own sources are readable").path();
-        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+        if path.is_dir() {
+            collect(&path, files)
+        } else {
+            files.push(path)
+        }
     }
 }

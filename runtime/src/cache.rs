@@ -26,10 +26,19 @@ impl Key {
     /// The key of what `engine` makes of the source with this hash, of the kind named.
     pub fn new(engine: &Engine, kind: &str, source: &[u8; 32]) -> Self {
         let mut hasher = blake3::Hasher::new();
-        for part in [env!("CARGO_PKG_VERSION"), wsnap_instrument::FINGERPRINT, kind] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        for part in [
+            env!("CARGO_PKG_VERSION"),
+            wsnap_instrument::FINGERPRINT,
+            kind,
+        ] {
+            hasher
+                .update(&(part.len() as u64).to_le_bytes())
+                .update(part.as_bytes());
         }
-        engine.wasmtime().precompile_compatibility_hash().hash(&mut Feed(&mut hasher));
+        engine
+            .wasmtime()
+            .precompile_compatibility_hash()
+            .hash(&mut Feed(&mut hasher));
         hasher.update(source);
         Self(hasher.finalize())
     }
@@ -53,20 +62,34 @@ impl Cache {
     pub fn open(directory: &Path) -> Result<Self> {
         let fail = |operation| {
             let path = directory.to_owned();
-            move |source| Error::Cache { operation, path, source }
+            move |source| Error::Cache {
+                operation,
+                path,
+                source,
+            }
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fail("create"))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(fail("create"))?;
         let metadata = fs::metadata(directory).map_err(fail("look at"))?;
         let own = metadata.uid() == rustix::process::geteuid().as_raw();
         if !own || metadata.mode() & 0o022 != 0 {
             let reason = "it must belong to you and not be writable by others, as compiled code is run as it is";
-            return Err(fail("trust")(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+            return Err(fail("trust")(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                reason,
+            )));
         }
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
     }
 
     fn path(&self, key: Key, extension: &str) -> PathBuf {
-        self.directory.join(format!("{}.{extension}", key.0.to_hex()))
+        self.directory
+            .join(format!("{}.{extension}", key.0.to_hex()))
     }
 
     /// The compiled code for `key`, if there is any that the engine accepts.
@@ -93,7 +116,11 @@ impl Cache {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let fail = |source| Error::Cache { operation: "write to", path: path.to_owned(), source };
+        let fail = |source| Error::Cache {
+            operation: "write to",
+            path: path.to_owned(),
+            source,
+        };
         let mut file = tempfile::NamedTempFile::new_in(&self.directory).map_err(fail)?;
         file.write_all(bytes).map_err(fail)?;
         // After a power loss the name must not stand before the content.

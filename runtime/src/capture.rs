@@ -8,8 +8,8 @@ use crate::values::{References, table};
 use wasmtime::{Store, Table, Val};
 use wsnap_instrument::{Module, Name, Point, ValueClass};
 use wsnap_snapshots::{
-    Elements, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryState, Store as ImageStore,
-    TableState, Value,
+    Elements, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryState,
+    Store as ImageStore, TableState, Value,
 };
 
 /// Under which name the state of the WASI host is kept in an image.
@@ -45,7 +45,10 @@ impl Instance {
     /// be part of an image. The program can go on all the same.
     pub fn snapshot(&mut self) -> Result<Snapshot<'_>> {
         let program = self.program.clone();
-        let State::Suspended(frames) = &self.state else { return Err(Error::NotSuspended) };
+        self.read_frames()?;
+        let State::Suspended(frames) = &self.state else {
+            return Err(Error::NotSuspended);
+        };
         let frames = frames.clone();
         let module = program.parsed()?;
         let invocation = Invocation {
@@ -55,22 +58,41 @@ impl Instance {
         };
         let mut manifest = Manifest::new(program.hash(), invocation);
         manifest.deterministic = program.engine().config().deterministic;
-        manifest.host.insert(WASI_SECTION.to_owned(), self.wasi().save()?);
+        manifest
+            .host
+            .insert(WASI_SECTION.to_owned(), self.wasi().save()?);
         for (ty, mapping) in module.memories().iter().zip(&self.memories) {
             let log2 = ty.page_size_log2();
-            manifest.memories.push(MemoryState::draft(mapping.size() as u64 >> log2, log2 as u8));
+            manifest.memories.push(MemoryState::draft(
+                mapping.size() as u64 >> log2,
+                log2 as u8,
+            ));
         }
         self.capture_dropped(module, &mut manifest)?;
-        let mut references = References::new(&mut self.store, self.instance, module, program.facts()?)?;
+        let mut references =
+            References::new(&mut self.store, self.instance, module, program.facts()?)?;
         let saved = SavedTables::new(&mut self.store, self.instance, module)?;
         for frame in &frames {
-            manifest.frames.push(to_image_frame(&mut self.store, &mut references, &saved, frame)?);
+            manifest.frames.push(to_image_frame(
+                &mut self.store,
+                &mut references,
+                &saved,
+                frame,
+            )?);
         }
         self.capture_globals(module, &mut references, &mut manifest)?;
         self.capture_tables(module, &mut references, &mut manifest)?;
         manifest.exceptions = references.exceptions(&mut self.store)?;
-        let memories = self.memories.iter().map(|mapping| mapping.view(&self.store)).collect();
-        Ok(Snapshot { manifest, memories, wasm: self.program.wasm() })
+        let memories = self
+            .memories
+            .iter()
+            .map(|mapping| mapping.view(&self.store))
+            .collect();
+        Ok(Snapshot {
+            manifest,
+            memories,
+            wasm: self.program.wasm(),
+        })
     }
 
     fn capture_dropped(&mut self, module: &Module<'_>, manifest: &mut Manifest) -> Result<()> {
@@ -78,9 +100,13 @@ impl Instance {
         let (bytes, layout) = (control.memory().view(&self.store), module.control_layout());
         let is_set = |address: u32| bytes[address as usize] != 0;
         let data = 0..module.data().len() as u32;
-        manifest.dropped_data = data.filter(|segment| is_set(layout.data_dropped(*segment))).collect();
+        manifest.dropped_data = data
+            .filter(|segment| is_set(layout.data_dropped(*segment)))
+            .collect();
         let elements = 0..module.element_count();
-        manifest.dropped_elements = elements.filter(|segment| is_set(layout.element_dropped(*segment))).collect();
+        manifest.dropped_elements = elements
+            .filter(|segment| is_set(layout.element_dropped(*segment)))
+            .collect();
         Ok(())
     }
 
@@ -92,10 +118,20 @@ impl Instance {
     ) -> Result<()> {
         for (index, ty) in (0u32..).zip(module.globals()).filter(|(_, ty)| ty.mutable) {
             let name = Name::Global(index).in_module(module);
-            let missing = || Error::Internal(wasmtime::Error::msg(format!("global {index} of type {ty:?} is missing")));
-            let global = self.instance.get_global(&mut self.store, &name).ok_or_else(missing)?;
+            let missing = || {
+                Error::Internal(wasmtime::Error::msg(format!(
+                    "global {index} of type {ty:?} is missing"
+                )))
+            };
+            let global = self
+                .instance
+                .get_global(&mut self.store, &name)
+                .ok_or_else(missing)?;
             let value = global.get(&mut self.store);
-            manifest.globals.push(GlobalState { index, value: references.describe(&mut self.store, value)? });
+            manifest.globals.push(GlobalState {
+                index,
+                value: references.describe(&mut self.store, value)?,
+            });
         }
         Ok(())
     }
@@ -108,13 +144,20 @@ impl Instance {
     ) -> Result<()> {
         let program = self.program.clone();
         for index in program.facts()?.changed_tables() {
-            let table = table(&mut self.store, self.instance, &Name::Table(*index).in_module(module))?;
+            let table = table(
+                &mut self.store,
+                self.instance,
+                &Name::Table(*index).in_module(module),
+            )?;
             let mut elements = Elements::default();
             for place in 0..table.size(&self.store) {
                 let value = element(&mut self.store, &table, place)?;
                 elements.push_run(1, references.describe(&mut self.store, value)?);
             }
-            manifest.tables.push(TableState { index: *index, elements });
+            manifest.tables.push(TableState {
+                index: *index,
+                elements,
+            });
         }
         Ok(())
     }
@@ -129,9 +172,19 @@ fn element(store: &mut Store<HostState>, table: &Table, place: u64) -> Result<Va
 struct SavedTables([Option<Table>; 3]);
 
 impl SavedTables {
-    fn new(store: &mut Store<HostState>, instance: wasmtime::Instance, module: &Module<'_>) -> Result<Self> {
-        let names = [Name::SavedFunctions, Name::SavedExterns, Name::SavedExceptions];
-        Ok(Self(names.map(|name| instance.get_table(&mut *store, &name.in_module(module)))))
+    fn new(
+        store: &mut Store<HostState>,
+        instance: wasmtime::Instance,
+        module: &Module<'_>,
+    ) -> Result<Self> {
+        let names = [
+            Name::SavedFunctions,
+            Name::SavedExterns,
+            Name::SavedExceptions,
+        ];
+        Ok(Self(names.map(|name| {
+            instance.get_table(&mut *store, &name.in_module(module))
+        })))
     }
 
     fn get(&self, store: &mut Store<HostState>, value: SavedValue) -> Result<Val> {
@@ -163,12 +216,26 @@ fn to_image_frame(
             }
         })
     };
-    let locals = frame.locals.iter().map(|(local, v)| Ok((*local, value(v)?))).collect::<Result<_>>()?;
-    let operands = frame.operands.iter().map(&mut value).collect::<Result<_>>()?;
+    let locals = frame
+        .locals
+        .iter()
+        .map(|(local, v)| Ok((*local, value(v)?)))
+        .collect::<Result<_>>()?;
+    let operands = frame
+        .operands
+        .iter()
+        .map(&mut value)
+        .collect::<Result<_>>()?;
     let (offset, state) = match frame.place {
         Place::HostCall => (0, FrameState::HostCall),
         Place::At(Point::Calling(offset)) => (offset, FrameState::Calling),
         Place::At(Point::Next(offset)) => (offset, FrameState::Next),
     };
-    Ok(Frame { function: frame.function, offset, state, locals, operands })
+    Ok(Frame {
+        function: frame.function,
+        offset,
+        state,
+        locals,
+        operands,
+    })
 }

@@ -15,7 +15,11 @@ pub(crate) struct Control {
 
 impl Control {
     pub fn new(memory: Arc<Mapping>, interrupter: Interrupter) -> Self {
-        Self { memory, wanted: AtomicBool::new(false), interrupter }
+        Self {
+            memory,
+            wanted: AtomicBool::new(false),
+            interrupter,
+        }
     }
 
     pub fn memory(&self) -> &Mapping {
@@ -25,7 +29,9 @@ impl Control {
     /// Makes the program stop at its next safepoint or in the blocking call that it is in. From any thread.
     pub fn request_stop(&self) {
         self.wanted.store(true, Ordering::Release);
-        self.memory.word(control::REQUEST_WORD).fetch_or(control::REQUEST, Ordering::AcqRel);
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_or(control::REQUEST, Ordering::AcqRel);
         self.interrupter.interrupt();
     }
 
@@ -37,13 +43,17 @@ impl Control {
     /// Takes back the request to stop.
     pub fn clear_request(&self) {
         self.interrupter.clear();
-        self.memory.word(control::REQUEST_WORD).fetch_and(!control::REQUEST, Ordering::AcqRel);
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_and(!control::REQUEST, Ordering::AcqRel);
         self.wanted.store(false, Ordering::Release);
     }
 
     /// Makes the guest unwind its stack from here.
     pub fn begin_unwinding(&self) {
-        self.memory.word(control::REQUEST_WORD).fetch_or(control::UNWINDING, Ordering::AcqRel);
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_or(control::UNWINDING, Ordering::AcqRel);
     }
 
     /// Whether the guest is unwinding, or has just done so.
@@ -53,22 +63,29 @@ impl Control {
 
     /// The guest's stack is unwound: safepoints are quiet again, except for counting and a request that came since.
     pub fn end_unwinding(&self) {
-        self.memory.word(control::REQUEST_WORD).fetch_and(!control::UNWINDING, Ordering::AcqRel);
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_and(!control::UNWINDING, Ordering::AcqRel);
     }
 
     /// Makes the guest ask at the `count`-th safepoint from now.
     pub fn count_safepoints(&self, count: u64) {
         self.set(control::COUNTER, count as u32);
         self.set(control::COUNTER + 4, (count >> 32) as u32);
-        self.memory.word(control::REQUEST_WORD).fetch_or(control::COUNTING, Ordering::AcqRel);
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_or(control::COUNTING, Ordering::AcqRel);
     }
 
     /// Whether safepoints were counted and the last one has been passed. Stops counting then.
     pub fn take_counted_out(&self) -> bool {
         let counting = self.get(control::REQUEST_WORD) & control::COUNTING != 0;
-        let out = counting && self.get(control::COUNTER) == 0 && self.get(control::COUNTER + 4) == 0;
+        let out =
+            counting && self.get(control::COUNTER) == 0 && self.get(control::COUNTER + 4) == 0;
         if out {
-            self.memory.word(control::REQUEST_WORD).fetch_and(!control::COUNTING, Ordering::AcqRel);
+            self.memory
+                .word(control::REQUEST_WORD)
+                .fetch_and(!control::COUNTING, Ordering::AcqRel);
         }
         out
     }

@@ -1,7 +1,10 @@
 //! Gives the engine our memories: it asks for those that a module defines, in the order of their indices, while the
 //! module is instantiated.
 
-#![expect(unsafe_code, reason = "the engine's interface for host memories is unsafe to implement")]
+#![expect(
+    unsafe_code,
+    reason = "the engine's interface for host memories is unsafe to implement"
+)]
 
 use crate::memory::Mapping;
 use std::cell::RefCell;
@@ -15,7 +18,10 @@ thread_local! {
 }
 
 /// Runs `instantiate`, during which the engine gets `memories` for the memories that the module defines.
-pub(crate) fn with_memories<T>(memories: impl IntoIterator<Item = Arc<Mapping>>, instantiate: impl FnOnce() -> T) -> T {
+pub(crate) fn with_memories<T>(
+    memories: impl IntoIterator<Item = Arc<Mapping>>,
+    instantiate: impl FnOnce() -> T,
+) -> T {
     /// Leaves nothing behind for the next instantiation, also when this one fails.
     struct Clear;
     impl Drop for Clear {
@@ -55,10 +61,13 @@ unsafe impl MemoryCreator for Creator {
     ) -> Result<Box<dyn LinearMemory>, String> {
         let reserved = reserved.unwrap_or(minimum);
         if reserved as u64 == GC_HEAP_RESERVATION {
-            let mapping = Mapping::new(minimum, reserved, guard).map_err(|error| error.to_string())?;
+            let mapping =
+                Mapping::new(minimum, reserved, guard).map_err(|error| error.to_string())?;
             return Ok(Box::new(Owned(mapping)));
         }
-        let mapping = EXPECTED.with_borrow_mut(VecDeque::pop_front).ok_or("no memory was prepared for the module")?;
+        let mapping = EXPECTED
+            .with_borrow_mut(VecDeque::pop_front)
+            .ok_or("no memory was prepared for the module")?;
         if mapping.capacity() < reserved || mapping.size() < minimum || !mapping.has_guard(guard) {
             return Err("the memory prepared for the module is too small".to_owned());
         }

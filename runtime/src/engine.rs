@@ -27,7 +27,14 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { target: None, deterministic: false, stack_bytes: 16 << 20, cache: None, rewriting: Options::default(), bare: false }
+        Self {
+            target: None,
+            deterministic: false,
+            stack_bytes: 16 << 20,
+            cache: None,
+            rewriting: Options::default(),
+            bare: false,
+        }
     }
 }
 
@@ -53,7 +60,10 @@ impl Engine {
     /// code cache cannot be created or does not belong to this user alone.
     pub fn new(config: &EngineConfig) -> Result<Self> {
         let fail = |source| Error::Engine {
-            target: config.target.clone().unwrap_or_else(|| "this machine".into()),
+            target: config
+                .target
+                .clone()
+                .unwrap_or_else(|| "this machine".into()),
             source,
         };
         let mut settings = wasmtime::Config::new();
@@ -75,8 +85,16 @@ impl Engine {
             settings.async_stack_size(config.stack_bytes);
         }
         let engine = wasmtime::Engine::new(&settings).map_err(fail)?;
-        let cache = config.cache.as_ref().map(|directory| Cache::open(directory)).transpose()?;
-        Ok(Self(Arc::new(Inner { engine, config: config.clone(), cache })))
+        let cache = config
+            .cache
+            .as_ref()
+            .map(|directory| Cache::open(directory))
+            .transpose()?;
+        Ok(Self(Arc::new(Inner {
+            engine,
+            config: config.clone(),
+            cache,
+        })))
     }
 
     /// The settings.
@@ -95,6 +113,10 @@ impl Engine {
     /// Runs `work`, which enters guest code, on a stack that is large enough for it.
     pub(crate) fn on_stack<T>(&self, work: impl FnOnce() -> T) -> T {
         let needed = self.0.config.stack_bytes + HOST_STACK_BYTES;
-        if self.0.config.bare { work() } else { stacker::maybe_grow(needed, needed + HOST_STACK_BYTES, work) }
+        if self.0.config.bare {
+            work()
+        } else {
+            stacker::maybe_grow(needed, needed + HOST_STACK_BYTES, work)
+        }
     }
 }

@@ -7,7 +7,9 @@
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
-use wsnap_instrument::{CloneRequest, Facts, Module, Point, PointLayout, ValueClass, layouts, sites};
+use wsnap_instrument::{
+    CloneRequest, Facts, Module, Point, PointLayout, ValueClass, layouts, sites,
+};
 
 /// Where an activation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,18 +52,26 @@ pub(crate) struct Layouts<'m, 'a> {
 
 impl<'m, 'a> Layouts<'m, 'a> {
     pub fn new(module: &'m Module<'a>, facts: &'m Facts) -> Self {
-        Self { module, facts, known: HashMap::new() }
+        Self {
+            module,
+            facts,
+            known: HashMap::new(),
+        }
     }
 
     /// Finds the layouts at `points` of `function`, looking at its body once.
     pub fn learn(&mut self, function: u32, points: &BTreeSet<Point>) -> Result<()> {
-        let points: Vec<Point> =
-            points.iter().copied().filter(|point| !self.known.contains_key(&(function, *point))).collect();
+        let points: Vec<Point> = points
+            .iter()
+            .copied()
+            .filter(|point| !self.known.contains_key(&(function, *point)))
+            .collect();
         if points.is_empty() {
             return Ok(());
         }
         let found = layouts(self.module, self.facts, function, &points)?;
-        self.known.extend(points.iter().map(|point| (function, *point)).zip(found));
+        self.known
+            .extend(points.iter().map(|point| (function, *point)).zip(found));
         Ok(())
     }
 
@@ -73,20 +83,34 @@ impl<'m, 'a> Layouts<'m, 'a> {
 }
 
 fn corrupt(what: &str) -> Error {
-    Error::Internal(wasmtime::Error::msg(format!("the frame buffer is corrupt: {what}")))
+    Error::Internal(wasmtime::Error::msg(format!(
+        "the frame buffer is corrupt: {what}"
+    )))
 }
 
 fn word(bytes: &[u8], offset: usize) -> Result<u32> {
     let word = bytes.get(offset..).and_then(|rest| rest.first_chunk::<4>());
-    Ok(u32::from_le_bytes(*word.ok_or_else(|| corrupt("a frame is cut off"))?))
+    Ok(u32::from_le_bytes(
+        *word.ok_or_else(|| corrupt("a frame is cut off"))?,
+    ))
 }
 
 /// Reads the raw frames in `bytes`, innermost first there. Returns them outermost first.
-pub(crate) fn read(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
+pub(crate) fn read(
+    module: &Module<'_>,
+    layouts: &mut Layouts<'_, '_>,
+    bytes: &[u8],
+) -> Result<Vec<SavedFrame>> {
     let located = locate(bytes)?;
     let mut offsets: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    for frame in located.iter().filter(|frame| !module.is_imported_function(frame.function)) {
-        offsets.entry(frame.function).or_default().insert(frame.site);
+    for frame in located
+        .iter()
+        .filter(|frame| !module.is_imported_function(frame.function))
+    {
+        offsets
+            .entry(frame.function)
+            .or_default()
+            .insert(frame.site);
     }
     let mut points = HashMap::new();
     for (function, offsets) in offsets {
@@ -98,7 +122,12 @@ pub(crate) fn read(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, bytes: &[
             wanted.extend(place.map(|place| found[place].innermost));
         }
         layouts.learn(function, &wanted)?;
-        points.extend(offsets.into_iter().map(|offset| (function, offset)).zip(found));
+        points.extend(
+            offsets
+                .into_iter()
+                .map(|offset| (function, offset))
+                .zip(found),
+        );
     }
     let mut frames = Vec::with_capacity(located.len());
     for (depth, frame) in located.iter().enumerate() {
@@ -106,8 +135,17 @@ pub(crate) fn read(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, bytes: &[
             read_host_call(module, frame)?
         } else {
             let site = points[&(frame.function, frame.site)];
-            let point = if depth == 0 { site.innermost } else { site.layout };
-            read_frame(frame, layouts.get(frame.function, site.layout)?, point, layouts)?
+            let point = if depth == 0 {
+                site.innermost
+            } else {
+                site.layout
+            };
+            read_frame(
+                frame,
+                layouts.get(frame.function, site.layout)?,
+                point,
+                layouts,
+            )?
         });
     }
     frames.reverse();
@@ -118,7 +156,9 @@ fn locate(mut bytes: &[u8]) -> Result<Vec<Located<'_>>> {
     let mut located = Vec::new();
     while !bytes.is_empty() {
         let size = word(bytes, 8)? as usize;
-        let frame = bytes.get(..size).filter(|frame| frame.len() >= SAVED_HEADER_BYTES as usize);
+        let frame = bytes
+            .get(..size)
+            .filter(|frame| frame.len() >= SAVED_HEADER_BYTES as usize);
         let frame = frame.ok_or_else(|| corrupt("a frame has no room"))?;
         located.push(Located {
             function: word(frame, 0)?,
@@ -132,19 +172,33 @@ fn locate(mut bytes: &[u8]) -> Result<Vec<Located<'_>>> {
 
 /// Takes a value of `class` off the front of `bytes`.
 fn take(bytes: &mut &[u8], class: ValueClass) -> Result<SavedValue> {
-    let (value, rest) =
-        bytes.split_at_checked(class.size_bytes() as usize).ok_or_else(|| corrupt("a frame lacks a value"))?;
+    let (value, rest) = bytes
+        .split_at_checked(class.size_bytes() as usize)
+        .ok_or_else(|| corrupt("a frame lacks a value"))?;
     *bytes = rest;
     let mut bits = [0; 16];
     bits[..value.len()].copy_from_slice(value);
-    Ok(SavedValue { class, bits: u128::from_le_bytes(bits) })
+    Ok(SavedValue {
+        class,
+        bits: u128::from_le_bytes(bits),
+    })
 }
 
 fn read_host_call(module: &Module<'_>, frame: &Located<'_>) -> Result<SavedFrame> {
-    let (params, _) = module.signature(frame.function).ok_or_else(|| corrupt("a function does not exist"))?;
+    let (params, _) = module
+        .signature(frame.function)
+        .ok_or_else(|| corrupt("a function does not exist"))?;
     let mut values = frame.values;
-    let operands = params.iter().map(|ty| take(&mut values, ValueClass::of(*ty))).collect::<Result<_>>()?;
-    Ok(SavedFrame { function: frame.function, place: Place::HostCall, locals: Vec::new(), operands })
+    let operands = params
+        .iter()
+        .map(|ty| take(&mut values, ValueClass::of(*ty)))
+        .collect::<Result<_>>()?;
+    Ok(SavedFrame {
+        function: frame.function,
+        place: Place::HostCall,
+        locals: Vec::new(),
+        operands,
+    })
 }
 
 /// Reads the values of a frame that was stored with `stored` as its layout and stands at `point`. They differ where the
@@ -160,7 +214,11 @@ fn read_frame(
     let mut locals = Vec::with_capacity(layout.locals.len());
     for (local, class) in &stored.locals {
         let value = take(&mut values, *class)?;
-        if layout.locals.binary_search_by_key(local, |(local, _)| *local).is_ok() {
+        if layout
+            .locals
+            .binary_search_by_key(local, |(local, _)| *local)
+            .is_ok()
+        {
             locals.push((*local, value));
         }
     }
@@ -172,12 +230,21 @@ fn read_frame(
     if !values.is_empty() || !has_layout(&locals, &operands, layout) {
         return Err(corrupt("a frame does not have the layout of its point"));
     }
-    Ok(SavedFrame { function: frame.function, place: Place::At(point), locals, operands })
+    Ok(SavedFrame {
+        function: frame.function,
+        place: Place::At(point),
+        locals,
+        operands,
+    })
 }
 
 fn has_layout(locals: &[(u32, SavedValue)], operands: &[SavedValue], layout: &PointLayout) -> bool {
     let locals = locals.iter().map(|(local, value)| (*local, value.class));
-    locals.eq(layout.locals.iter().copied()) && operands.iter().map(|value| value.class).eq(layout.operands.iter().copied())
+    locals.eq(layout.locals.iter().copied())
+        && operands
+            .iter()
+            .map(|value| value.class)
+            .eq(layout.operands.iter().copied())
 }
 
 /// How many points one clone is made for at most: what restores their values is part of its code, whose size is limited.
@@ -194,7 +261,11 @@ pub(crate) struct Restore {
 /// # Errors
 ///
 /// [`Error::Image`] if a frame does not have the layout of its point, or calls what its neighbour is not.
-pub(crate) fn write(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, frames: &[SavedFrame]) -> Result<Restore> {
+pub(crate) fn write(
+    module: &Module<'_>,
+    layouts: &mut Layouts<'_, '_>,
+    frames: &[SavedFrame],
+) -> Result<Restore> {
     let mut points: BTreeMap<u32, BTreeSet<Point>> = BTreeMap::new();
     for frame in frames {
         let wanted = points.entry(frame.function).or_default();
@@ -206,17 +277,24 @@ pub(crate) fn write(module: &Module<'_>, layouts: &mut Layouts<'_, '_>, frames: 
     for (function, points) in points {
         let exists = function < module.function_count();
         if !exists || module.is_imported_function(function) != points.is_empty() {
-            return Err(Error::Image(format!("a frame cannot belong to function {function}")));
+            return Err(Error::Image(format!(
+                "a frame cannot belong to function {function}"
+            )));
         }
         if !points.is_empty() {
-            layouts.learn(function, &points).map_err(|error| Error::Image(error.to_string()))?;
+            layouts
+                .learn(function, &points)
+                .map_err(|error| Error::Image(error.to_string()))?;
         }
         let points: Vec<Point> = points.into_iter().collect();
         if points.is_empty() {
             requests.push(CloneRequest { function, points });
         } else {
             let chunks = points.chunks(POINTS_PER_CLONE);
-            requests.extend(chunks.map(|points| CloneRequest { function, points: points.to_vec() }));
+            requests.extend(chunks.map(|points| CloneRequest {
+                function,
+                points: points.to_vec(),
+            }));
         }
     }
     let mut bytes = Vec::new();
@@ -235,13 +313,20 @@ fn check(
     next: Option<&SavedFrame>,
 ) -> Result<()> {
     let wrong = |what: &str| Error::Image(format!("a frame of function {} {what}", frame.function));
-    let results = |function: u32| module.signature(function).map(|(_, results)| results).unwrap_or_default();
+    let results = |function: u32| {
+        module
+            .signature(function)
+            .map(|(_, results)| results)
+            .unwrap_or_default()
+    };
     match (frame.place, next) {
         (Place::HostCall, None) => {
             let (params, _) = module.signature(frame.function).unwrap_or_default();
             let params = params.iter().map(|ty| ValueClass::of(*ty));
-            let fits = frame.locals.is_empty() && frame.operands.iter().map(|value| value.class).eq(params);
-            fits.then_some(()).ok_or_else(|| wrong("has other arguments than the import"))
+            let fits = frame.locals.is_empty()
+                && frame.operands.iter().map(|value| value.class).eq(params);
+            fits.then_some(())
+                .ok_or_else(|| wrong("has other arguments than the import"))
         }
         (Place::At(point), next) => {
             let layout = layouts.get(frame.function, point)?;
@@ -253,7 +338,8 @@ fn check(
                 (Point::Calling(_), Some(next)) => {
                     let given = results(next.function).iter().map(|ty| ValueClass::of(*ty));
                     let fits = given.eq(layout.results.iter().copied());
-                    fits.then_some(()).ok_or_else(|| wrong("waits for other results than the next frame gives"))
+                    fits.then_some(())
+                        .ok_or_else(|| wrong("waits for other results than the next frame gives"))
                 }
                 (Point::Calling(_), None) => Err(wrong("waits for a call that is not there")),
                 (Point::Next(_), Some(_)) => Err(wrong("has another above it but calls nothing")),
@@ -268,13 +354,21 @@ pub(crate) fn clone_of(requests: &[CloneRequest], frame: &SavedFrame) -> Result<
     let unknown = || Error::Image(format!("function {} has no such point", frame.function));
     // Both functions and, for one function, the points ascend.
     let clone = requests.partition_point(|request| match frame.place {
-        Place::At(point) => (request.function, request.points.last()) < (frame.function, Some(&point)),
+        Place::At(point) => {
+            (request.function, request.points.last()) < (frame.function, Some(&point))
+        }
         Place::HostCall => request.function < frame.function,
     });
-    let request = requests.get(clone).filter(|request| request.function == frame.function).ok_or_else(unknown)?;
+    let request = requests
+        .get(clone)
+        .filter(|request| request.function == frame.function)
+        .ok_or_else(unknown)?;
     let entry = match frame.place {
         Place::HostCall => 0,
-        Place::At(point) => request.points.binary_search(&point).map_err(|_| unknown())?,
+        Place::At(point) => request
+            .points
+            .binary_search(&point)
+            .map_err(|_| unknown())?,
     };
     Ok((clone, entry))
 }
@@ -283,7 +377,12 @@ fn write_frame(bytes: &mut Vec<u8>, requests: &[CloneRequest], frame: &SavedFram
     let (clone, entry) = clone_of(requests, frame)?;
     let start = bytes.len();
     bytes.resize(start + RESTORE_HEADER_BYTES as usize, 0);
-    for value in frame.locals.iter().map(|(_, value)| value).chain(&frame.operands) {
+    for value in frame
+        .locals
+        .iter()
+        .map(|(_, value)| value)
+        .chain(&frame.operands)
+    {
         bytes.extend_from_slice(&value.bits.to_le_bytes()[..value.class.size_bytes() as usize]);
     }
     let size = (bytes.len() - start) as u32;

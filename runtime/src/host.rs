@@ -83,7 +83,8 @@ fn call(
     let known = caller.data().memory;
     // In the start function of a program that runs bare nobody has looked the memory up yet.
     let memory = known.or_else(|| caller.get_export("memory")?.into_memory());
-    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module calls WASI without a memory"))?;
+    let memory =
+        memory.ok_or_else(|| wasmtime::Error::msg("the module calls WASI without a memory"))?;
     loop {
         let (bytes, state) = memory.data_and_store_mut(&mut *caller);
         match function(&mut state.wasi, bytes) {

@@ -7,7 +7,7 @@
 //!   Program::resume ────────────────> frames ──snapshot──> image
 //! ```
 //!
-//! While a program is suspended its call stack lies in `frames`; everything else stays where it is, in the store of the
+//! While a program is suspended its call stack lies in frames; everything else stays where it is, in the store of the
 //! engine and in the mapped memories, so it can go on in place.
 
 use crate::control::{Control, Handle};
@@ -37,7 +37,10 @@ pub struct Call {
 impl Call {
     /// The call that runs a WASI command.
     pub fn command() -> Self {
-        Self { export: "_start".into(), arguments: Vec::new() }
+        Self {
+            export: "_start".into(),
+            arguments: Vec::new(),
+        }
     }
 }
 
@@ -62,10 +65,15 @@ impl std::fmt::Display for Trap {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The engine's own form begins with the backtrace, and would add one of the host where that is switched on.
         let mut chain: Vec<String> = self.0.chain().map(|cause| cause.to_string()).collect();
-        let backtrace = self.0.is::<wasmtime::WasmBacktrace>().then(|| chain.remove(0));
+        let backtrace = self
+            .0
+            .is::<wasmtime::WasmBacktrace>()
+            .then(|| chain.remove(0));
         write!(formatter, "{}", chain.join(": "))?;
         if let Some(backtrace) = backtrace {
-            let frames = backtrace.trim_start_matches("error while executing at ").trim_end();
+            let frames = backtrace
+                .trim_start_matches("error while executing at ")
+                .trim_end();
             write!(formatter, "\n{frames}")?;
         }
         Ok(())
@@ -76,6 +84,8 @@ impl std::fmt::Display for Trap {
 pub(crate) enum State {
     /// The phase begins with the next run.
     Ready,
+    /// Its call stack lies in the control memory as it was unwound.
+    Unwound,
     /// Its call stack, outermost frame first; at least one.
     Suspended(Vec<SavedFrame>),
     Ended,
@@ -102,19 +112,37 @@ impl Program {
     /// [`Error::NoExport`] and [`Error::Arguments`] when the call is impossible, [`Error::Import`] and
     /// [`Error::Instantiate`] when the module cannot be instantiated.
     pub fn start(&self, wasi: Wasi, call: Call) -> Result<Instance> {
-        let (params, _) =
-            self.signature(&call.export).ok_or_else(|| Error::NoExport { export: call.export.clone() })?;
-        if !call.arguments.iter().map(|value| crate::values::class_of_value(*value)).eq(params) {
-            return Err(Error::Arguments { export: call.export });
+        let (params, _) = self
+            .signature(&call.export)
+            .ok_or_else(|| Error::NoExport {
+                export: call.export.clone(),
+            })?;
+        if !call
+            .arguments
+            .iter()
+            .map(|value| crate::values::class_of_value(*value))
+            .eq(params)
+        {
+            return Err(Error::Arguments {
+                export: call.export,
+            });
         }
         if self.engine().config().bare {
             return Instance::bare(self, wasi, call);
         }
         let module = self.parsed()?;
-        let memories = module.memories().iter().map(|ty| initial_memory(ty, ty.initial)).collect::<Result<_>>()?;
+        let memories = module
+            .memories()
+            .iter()
+            .map(|ty| initial_memory(ty, ty.initial))
+            .collect::<Result<_>>()?;
         let mut instance = Instance::new(self, module, wasi, call, memories)?;
         instance.apply_data(module)?;
-        instance.phase = if module.start().is_some() { Phase::Start } else { Phase::Export };
+        instance.phase = if module.start().is_some() {
+            Phase::Start
+        } else {
+            Phase::Export
+        };
         Ok(instance)
     }
 }
@@ -126,7 +154,9 @@ pub(crate) fn initial_memory(ty: &wasmparser::MemoryType, pages: u64) -> Result<
     let page = 1u64 << ty.page_size_log2();
     let bytes = |pages: u64| pages.saturating_mul(page);
     let reserved = if ty.memory64 {
-        ty.maximum.map_or(MEMORY64_MAX, bytes).clamp(MEMORY_RESERVATION, MEMORY64_MAX)
+        ty.maximum
+            .map_or(MEMORY64_MAX, bytes)
+            .clamp(MEMORY_RESERVATION, MEMORY64_MAX)
     } else {
         MEMORY_RESERVATION
     };
@@ -144,14 +174,28 @@ impl Instance {
         memories: Vec<Arc<Mapping>>,
     ) -> Result<Self> {
         let engine = program.engine();
-        let control_memory = Mapping::new(CONTROL_BYTES as usize, MEMORY_RESERVATION as usize, MEMORY_GUARD as usize)?;
+        let control_memory = Mapping::new(
+            CONTROL_BYTES as usize,
+            MEMORY_RESERVATION as usize,
+            MEMORY_GUARD as usize,
+        )?;
         let control = Arc::new(Control::new(control_memory.clone(), wasi.interrupter()));
-        let host = HostState { wasi, control: Some(control.clone()), memory: None, stop: None };
+        let host = HostState {
+            wasi,
+            control: Some(control.clone()),
+            memory: None,
+            stop: None,
+        };
         let mut store = Store::new(engine.wasmtime(), host);
         let imports = resolve_imports(program, module, &mut store, &memories)?;
-        let defined = memories[module.imported_memories() as usize..].iter().cloned().chain([control_memory]);
+        let defined = memories[module.imported_memories() as usize..]
+            .iter()
+            .cloned()
+            .chain([control_memory]);
         let instantiate = || wasmtime::Instance::new(&mut store, &program.0.module, &imports);
-        let instance = engine.on_stack(|| with_memories(defined, instantiate)).map_err(Error::Instantiate)?;
+        let instance = engine
+            .on_stack(|| with_memories(defined, instantiate))
+            .map_err(Error::Instantiate)?;
 
         store.data_mut().memory = instance
             .get_memory(&mut store, "memory")
@@ -171,14 +215,30 @@ impl Instance {
 
     /// Instantiates the module as it is.
     fn bare(program: &Program, wasi: Wasi, call: Call) -> Result<Self> {
-        let mut store =
-            Store::new(program.engine().wasmtime(), HostState { wasi, control: None, memory: None, stop: None });
+        let mut store = Store::new(
+            program.engine().wasmtime(),
+            HostState {
+                wasi,
+                control: None,
+                memory: None,
+                stop: None,
+            },
+        );
         for import in program.0.module.imports() {
-            if program.0.linker.get(&mut store, import.module(), import.name()).is_err() {
+            if program
+                .0
+                .linker
+                .get(&mut store, import.module(), import.name())
+                .is_err()
+            {
                 return Err(missing_import(import.module(), import.name(), &import.ty()));
             }
         }
-        let instance = program.0.linker.instantiate(&mut store, &program.0.module).map_err(Error::Instantiate)?;
+        let instance = program
+            .0
+            .linker
+            .instantiate(&mut store, &program.0.module)
+            .map_err(Error::Instantiate)?;
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
         Ok(Self {
             program: program.clone(),
@@ -195,18 +255,24 @@ impl Instance {
     /// Copies the active data segments into the memories.
     fn apply_data(&mut self, module: &Module<'_>) -> Result<()> {
         for (segment, data) in (0u32..).zip(module.data()) {
-            let Some((memory, _)) = &data.active else { continue };
+            let Some((memory, _)) = &data.active else {
+                continue;
+            };
             let name = Name::DataOffset(segment).in_module(module);
             let function = self.function(&name)?;
             let mut offset = [Val::I32(0)];
-            function.call(&mut self.store, &[], &mut offset).map_err(Error::Instantiate)?;
+            function
+                .call(&mut self.store, &[], &mut offset)
+                .map_err(Error::Instantiate)?;
             let start = match offset[0] {
                 Val::I64(offset) => offset as u64,
                 Val::I32(offset) => u64::from(offset as u32),
                 _ => u64::MAX,
             };
             let mapping = &self.memories[*memory as usize];
-            let range = usize::try_from(start).ok().and_then(|start| Some(start..start.checked_add(data.bytes.len())?));
+            let range = usize::try_from(start)
+                .ok()
+                .and_then(|start| Some(start..start.checked_add(data.bytes.len())?));
             if !range.is_some_and(|range| mapping.copy_in(range, data.bytes)) {
                 return Err(Error::Instantiate(wasmtime::Trap::MemoryOutOfBounds.into()));
             }
@@ -215,8 +281,12 @@ impl Instance {
     }
 
     pub(crate) fn function(&mut self, name: &str) -> Result<Func> {
-        let missing = || Error::NoExport { export: name.to_owned() };
-        self.instance.get_func(&mut self.store, name).ok_or_else(missing)
+        let missing = || Error::NoExport {
+            export: name.to_owned(),
+        };
+        self.instance
+            .get_func(&mut self.store, name)
+            .ok_or_else(missing)
     }
 
     /// Asks the program to stop, from any thread.
@@ -258,8 +328,9 @@ impl Instance {
     /// [`Error::Ended`] when it has ended, [`Error::Image`] when it cannot go on from its frames, and
     /// [`Error::FramesFull`] when its call stack is too large to be suspended, which ends it.
     pub fn run(&mut self) -> Result<Outcome> {
+        self.read_frames()?;
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Ended => Err(Error::Ended),
+            State::Ended | State::Unwound => Err(Error::Ended),
             State::Ready => self.run_phase(),
             State::Suspended(frames) => match self.restore_frames(&frames) {
                 Ok(outermost) => self.enter(outermost, &[]),
@@ -297,7 +368,14 @@ impl Instance {
             Value::FuncRef(Some(_)) | Value::ExnRef(Some(_)) => None,
         };
         let export = self.call.export.clone();
-        values.iter().map(|value| numeric(value).ok_or_else(|| Error::Arguments { export: export.clone() })).collect()
+        values
+            .iter()
+            .map(|value| {
+                numeric(value).ok_or_else(|| Error::Arguments {
+                    export: export.clone(),
+                })
+            })
+            .collect()
     }
 
     /// Enters guest code by `function` and sees how it comes back.
@@ -309,7 +387,11 @@ impl Instance {
         if let Err(error) = returned {
             return self.failed(error);
         }
-        if self.control.as_ref().is_some_and(|control| control.is_unwinding()) {
+        if self
+            .control
+            .as_ref()
+            .is_some_and(|control| control.is_unwinding())
+        {
             return self.suspended();
         }
         if self.phase == Phase::Start {
@@ -336,8 +418,12 @@ impl Instance {
             return Ok(values);
         }
         let module = program.parsed()?;
-        let mut references = References::new(&mut self.store, self.instance, module, program.facts()?)?;
-        results.into_iter().map(|value| references.describe(&mut self.store, value)).collect()
+        let mut references =
+            References::new(&mut self.store, self.instance, module, program.facts()?)?;
+        results
+            .into_iter()
+            .map(|value| references.describe(&mut self.store, value))
+            .collect()
     }
 
     fn failed(&mut self, error: wasmtime::Error) -> Result<Outcome> {
@@ -345,31 +431,60 @@ impl Instance {
             return Ok(Outcome::Exited(*status));
         }
         if error.is::<FramesFull>() {
-            return Err(Error::FramesFull { bytes: CONTROL_BYTES.into() });
+            return Err(Error::FramesFull {
+                bytes: CONTROL_BYTES.into(),
+            });
         }
         let guests = error.is::<wasmtime::Trap>() || error.is::<wasmtime::ThrownException>();
-        if guests { Ok(Outcome::Trapped(Trap(error))) } else { Err(Error::Internal(error)) }
+        if guests {
+            Ok(Outcome::Trapped(Trap(error)))
+        } else {
+            Err(Error::Internal(error))
+        }
     }
 
-    /// The call stack is unwound: takes the frames out of the control memory.
+    /// The call stack is unwound.
     fn suspended(&mut self) -> Result<Outcome> {
-        let Some(control) = self.control.clone() else { return Err(Error::Bare) };
+        let Some(control) = self.control.clone() else {
+            return Err(Error::Bare);
+        };
         control.end_unwinding();
-        let reason = self.store.data_mut().stop.take().unwrap_or(StopReason::Requested);
+        let reason = self
+            .store
+            .data_mut()
+            .stop
+            .take()
+            .unwrap_or(StopReason::Requested);
+        self.state = State::Unwound;
+        control.clear_request();
+        Ok(Outcome::Suspended(reason))
+    }
+
+    /// Takes the frames out of the control memory, unless that has been done. Not part of stopping, as it means looking
+    /// at the functions that were active.
+    pub(crate) fn read_frames(&mut self) -> Result<()> {
+        let (State::Unwound, Some(control)) = (&self.state, self.control.clone()) else {
+            return Ok(());
+        };
         let program = self.program.clone();
         let module = program.parsed()?;
         let mut layouts = Layouts::new(module, program.facts()?);
         let start = module.control_layout().frames() as usize;
         let end = control.get(layout::SAVE_POINTER) as usize;
-        let bytes = control.memory().view(&self.store).get(start..end).unwrap_or_default();
+        let bytes = control
+            .memory()
+            .view(&self.store)
+            .get(start..end)
+            .unwrap_or_default();
         self.state = State::Suspended(frames::read(module, &mut layouts, bytes)?);
-        control.clear_request();
-        Ok(Outcome::Suspended(reason))
+        Ok(())
     }
 
     /// Lays the frames out for clones to restore, and returns the clone of the outermost one.
     fn restore_frames(&mut self, frames: &[SavedFrame]) -> Result<Func> {
-        let Some(control) = self.control.clone() else { return Err(Error::Bare) };
+        let Some(control) = self.control.clone() else {
+            return Err(Error::Bare);
+        };
         let program = self.program.clone();
         let module = program.parsed()?;
         let mut layouts = Layouts::new(module, program.facts()?);
@@ -378,38 +493,64 @@ impl Instance {
         let start = module.control_layout().frames();
         let range = start as usize..start as usize + restore.bytes.len();
         if !control.memory().copy_in(range, &restore.bytes) {
-            return Err(Error::FramesFull { bytes: CONTROL_BYTES.into() });
+            return Err(Error::FramesFull {
+                bytes: CONTROL_BYTES.into(),
+            });
         }
         control.set(layout::RESTORE_POINTER, start);
         control.set(layout::SAVE_POINTER, start);
-        for count in [layout::SAVED_FUNCTIONS, layout::SAVED_EXTERNS, layout::SAVED_EXCEPTIONS] {
+        for count in [
+            layout::SAVED_FUNCTIONS,
+            layout::SAVED_EXTERNS,
+            layout::SAVED_EXCEPTIONS,
+        ] {
             control.set(count, 0);
         }
 
         let clones = program.clones(&restore.requests)?;
         let mut imports = Vec::with_capacity(clones.imports.len());
         for name in &clones.imports {
-            let missing = || Error::Internal(wasmtime::Error::msg(format!("the module has no export {name}")));
-            imports.push(self.instance.get_export(&mut self.store, name).ok_or_else(missing)?);
+            let missing = || {
+                Error::Internal(wasmtime::Error::msg(format!(
+                    "the module has no export {name}"
+                )))
+            };
+            imports.push(
+                self.instance
+                    .get_export(&mut self.store, name)
+                    .ok_or_else(missing)?,
+            );
         }
-        let instance =
-            wasmtime::Instance::new(&mut self.store, &clones.module, &imports).map_err(Error::Internal)?;
+        let instance = wasmtime::Instance::new(&mut self.store, &clones.module, &imports)
+            .map_err(Error::Internal)?;
         let (outermost, _) = frames::clone_of(&restore.requests, &frames[0])?;
         let name = Name::Clone(outermost as u32).in_module(module);
-        let missing = || Error::NoExport { export: name.clone() };
-        instance.get_func(&mut self.store, &name).ok_or_else(missing)
+        let missing = || Error::NoExport {
+            export: name.clone(),
+        };
+        instance
+            .get_func(&mut self.store, &name)
+            .ok_or_else(missing)
     }
 
     /// The outermost frame must give what whoever called it waits for.
     fn check_outermost(&mut self, module: &Module<'_>, outermost: &SavedFrame) -> Result<()> {
         let expected = match self.phase {
             Phase::Start => Vec::new(),
-            Phase::Export => self.program.signature(&self.call.export).map(|(_, results)| results).unwrap_or_default(),
+            Phase::Export => self
+                .program
+                .signature(&self.call.export)
+                .map(|(_, results)| results)
+                .unwrap_or_default(),
         };
         let (_, results) = module.signature(outermost.function).unwrap_or_default();
-        let results = results.iter().map(|ty| wsnap_instrument::ValueClass::of(*ty));
+        let results = results
+            .iter()
+            .map(|ty| wsnap_instrument::ValueClass::of(*ty));
         let fits = results.eq(expected);
-        fits.then_some(()).ok_or_else(|| Error::Image("the outermost frame is not of the function that was called".into()))
+        fits.then_some(()).ok_or_else(|| {
+            Error::Image("the outermost frame is not of the function that was called".into())
+        })
     }
 }
 
@@ -421,7 +562,11 @@ fn missing_import(module: &str, name: &str, ty: &wasmtime::ExternType) -> Error 
         wasmtime::ExternType::Memory(_) => "a memory",
         wasmtime::ExternType::Tag(_) => "a tag",
     };
-    Error::Import { module: module.to_owned(), name: name.to_owned(), kind }
+    Error::Import {
+        module: module.to_owned(),
+        name: name.to_owned(),
+        kind,
+    }
 }
 
 /// Finds what the module imports: functions of the host, and memories, which are the program's own here.
@@ -434,11 +579,15 @@ fn resolve_imports(
     let mut memories = module.memories().iter().zip(memories);
     let mut resolved = Vec::new();
     for (import, ty) in module.imports().iter().zip(program.0.module.imports()) {
-        let Import { module: from, name, .. } = *import;
+        let Import {
+            module: from, name, ..
+        } = *import;
         if let Ok(item) = program.0.linker.get(&mut *store, from, name) {
             resolved.push(item);
         } else if matches!(import.ty, wasmparser::TypeRef::Memory(_)) {
-            let Some((_, mapping)) = memories.next() else { break };
+            let Some((_, mapping)) = memories.next() else {
+                break;
+            };
             resolved.push(own_memory(program, store, mapping, &ty.ty())?);
         } else {
             return Err(missing_import(from, name, &ty.ty()));
@@ -454,12 +603,21 @@ fn own_memory(
     mapping: &Arc<Mapping>,
     ty: &wasmtime::ExternType,
 ) -> Result<Extern> {
-    let Some(ty) = ty.memory() else { return Err(Error::Internal(wasmtime::Error::msg("not a memory"))) };
+    let Some(ty) = ty.memory() else {
+        return Err(Error::Internal(wasmtime::Error::msg("not a memory")));
+    };
     let index = if ty.is_64() { "i64 " } else { "" };
-    let maximum = ty.maximum().map(|pages| pages.to_string()).unwrap_or_default();
-    let text = format!("(module (memory (export \"memory\") {index}{} {maximum}))", ty.minimum());
+    let maximum = ty
+        .maximum()
+        .map(|pages| pages.to_string())
+        .unwrap_or_default();
+    let text = format!(
+        "(module (memory (export \"memory\") {index}{} {maximum}))",
+        ty.minimum()
+    );
     let wasm = wat::parse_str(&text).map_err(|error| Error::Text(error.to_string()))?;
-    let module = wasmtime::Module::from_binary(program.engine().wasmtime(), &wasm).map_err(Error::Compile)?;
+    let module = wasmtime::Module::from_binary(program.engine().wasmtime(), &wasm)
+        .map_err(Error::Compile)?;
     let instantiate = || wasmtime::Instance::new(&mut *store, &module, &[]);
     let instance = with_memories([mapping.clone()], instantiate).map_err(Error::Instantiate)?;
     let memory = instance.get_export(store, "memory");
@@ -467,14 +625,25 @@ fn own_memory(
 }
 
 /// Puts the host's functions where safepoints call them.
-fn fill_hooks(store: &mut Store<HostState>, instance: wasmtime::Instance, module: &Module<'_>) -> Result<()> {
+fn fill_hooks(
+    store: &mut Store<HostState>,
+    instance: wasmtime::Instance,
+    module: &Module<'_>,
+) -> Result<()> {
     let table = table(store, instance, &Name::Hooks.in_module(module))?;
-    let safepoint = Func::wrap(&mut *store, |mut caller: wasmtime::Caller<'_, HostState>| {
-        caller.data_mut().at_safepoint();
+    let safepoint = Func::wrap(
+        &mut *store,
+        |mut caller: wasmtime::Caller<'_, HostState>| {
+            caller.data_mut().at_safepoint();
+        },
+    );
+    let full = Func::wrap(&mut *store, || -> wasmtime::Result<()> {
+        Err(FramesFull.into())
     });
-    let full = Func::wrap(&mut *store, || -> wasmtime::Result<()> { Err(FramesFull.into()) });
     for (place, function) in [(hooks::SAFEPOINT, safepoint), (hooks::FRAMES_FULL, full)] {
-        table.set(&mut *store, place.into(), Ref::Func(Some(function))).map_err(Error::Internal)?;
+        table
+            .set(&mut *store, place.into(), Ref::Func(Some(function)))
+            .map_err(Error::Internal)?;
     }
     let start = module.control_layout().frames();
     if let Some(control) = &store.data().control {

@@ -40,7 +40,11 @@ pub(crate) fn page_size() -> usize {
 }
 
 fn failed(operation: &'static str, bytes: usize) -> impl FnOnce(rustix::io::Errno) -> Error {
-    move |errno| Error::Mapping { operation, bytes: bytes as u64, source: errno.into() }
+    move |errno| Error::Mapping {
+        operation,
+        bytes: bytes as u64,
+        source: errno.into(),
+    }
 }
 
 impl Mapping {
@@ -52,7 +56,10 @@ impl Mapping {
     pub fn new(size: usize, reserved: usize, guard: usize) -> Result<Arc<Self>> {
         let page = page_size();
         let too_large = || failed("reserve", usize::MAX)(rustix::io::Errno::NOMEM);
-        let reserved = reserved.max(size).checked_next_multiple_of(page).ok_or_else(too_large)?;
+        let reserved = reserved
+            .max(size)
+            .checked_next_multiple_of(page)
+            .ok_or_else(too_large)?;
         let total = guard
             .checked_next_multiple_of(page)
             .and_then(|guard| guard.checked_add(reserved))
@@ -60,10 +67,21 @@ impl Mapping {
             .max(page);
         // SAFETY: an anonymous mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe {
-            mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                total,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
         };
-        let base = NonNull::new(base.map_err(failed("reserve", total))?.cast::<u8>()).ok_or_else(too_large)?;
-        let mapping = Self { base, total, reserved, size: AtomicUsize::new(0) };
+        let base = NonNull::new(base.map_err(failed("reserve", total))?.cast::<u8>())
+            .ok_or_else(too_large)?;
+        let mapping = Self {
+            base,
+            total,
+            reserved,
+            size: AtomicUsize::new(0),
+        };
         mapping.grow_to(size)?;
         Ok(Arc::new(mapping))
     }
@@ -118,7 +136,13 @@ impl Mapping {
     /// # Errors
     ///
     /// [`Error::Mapping`] when the range is not one of the memory's, or the system refuses.
-    pub fn map_file(this: &mut Arc<Self>, offset: u64, file: &File, file_offset: u64, length: u64) -> Result<()> {
+    pub fn map_file(
+        this: &mut Arc<Self>,
+        offset: u64,
+        file: &File,
+        file_offset: u64,
+        length: u64,
+    ) -> Result<()> {
         let refuse = || failed("map", length as usize)(rustix::io::Errno::INVAL);
         let mapping = Arc::get_mut(this).ok_or_else(refuse)?;
         let end = offset.checked_add(length).ok_or_else(refuse)?;
@@ -159,7 +183,9 @@ impl Mapping {
         }
         // SAFETY: the range is mapped writable (checked against `size`), `bytes` is no part of it, as views are not
         // held, and the guest, which alone has other pointers to it, does not run.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base().add(range.start), bytes.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base().add(range.start), bytes.len())
+        };
         true
     }
 
@@ -169,7 +195,10 @@ impl Mapping {
     ///
     /// If the word is not aligned or lies outside the memory.
     pub fn word(&self, offset: u32) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset as usize + 4 <= self.size(), "the word lies in the memory");
+        assert!(
+            offset.is_multiple_of(4) && offset as usize + 4 <= self.size(),
+            "the word lies in the memory"
+        );
         // SAFETY: the word is mapped, aligned, and all host accesses to it are atomic; guest code accesses it with
         // plain machine loads and stores, which are atomic for aligned words on all supported processors.
         unsafe { AtomicU32::from_ptr(self.base().add(offset as usize).cast()) }

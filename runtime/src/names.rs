@@ -32,8 +32,12 @@ impl Names {
     fn read_imports(&mut self, reader: wasmparser::ImportSectionReader<'_>) {
         let mut index = 0;
         for import in reader.into_imports().map_while(Result::ok) {
-            if matches!(import.ty, wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_)) {
-                self.functions.insert(index, format!("{}.{}", import.module, import.name));
+            if matches!(
+                import.ty,
+                wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_)
+            ) {
+                self.functions
+                    .insert(index, format!("{}.{}", import.module, import.name));
                 index += 1;
             }
         }
@@ -44,13 +48,16 @@ impl Names {
             match name {
                 Name::Function(map) => {
                     let named = map.into_iter().map_while(Result::ok);
-                    self.functions.extend(named.map(|naming| (naming.index, naming.name.to_owned())));
+                    self.functions
+                        .extend(named.map(|naming| (naming.index, naming.name.to_owned())));
                 }
                 Name::Local(map) => {
                     for function in map.into_iter().map_while(Result::ok) {
                         let named = function.names.into_iter().map_while(Result::ok);
                         let key = |local: u32| (function.index, local);
-                        self.locals.extend(named.map(|naming| (key(naming.index), naming.name.to_owned())));
+                        self.locals.extend(
+                            named.map(|naming| (key(naming.index), naming.name.to_owned())),
+                        );
                     }
                 }
                 _ => {}

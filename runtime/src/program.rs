@@ -85,7 +85,11 @@ impl Program {
         let wasm = to_binary(bytes)?;
         let hash = ModuleHash::of(&wasm);
         let config = engine.config();
-        let kind = if config.bare { "bare".to_owned() } else { format!("rewritten {:?}", config.rewriting) };
+        let kind = if config.bare {
+            "bare".to_owned()
+        } else {
+            format!("rewritten {:?}", config.rewriting)
+        };
         let key = Key::new(engine, &kind, &hash.0);
         let cached = engine.cache().and_then(|cache| cache.module(engine, key));
         let (module, source) = if config.bare {
@@ -102,8 +106,12 @@ impl Program {
             (module, Source::Bare(wasm))
         } else {
             let parsed = Parsed::try_new(wasm, |wasm| Module::parse(wasm))?;
-            let notes = cached.is_some().then(|| engine.cache()?.notes(key)).flatten();
-            let facts = notes.and_then(|notes| Facts::from_bytes(parsed.borrow_dependent(), &notes));
+            let notes = cached
+                .is_some()
+                .then(|| engine.cache()?.notes(key))
+                .flatten();
+            let facts =
+                notes.and_then(|notes| Facts::from_bytes(parsed.borrow_dependent(), &notes));
             let (module, facts) = match cached.zip(facts) {
                 Some(cached) => cached,
                 None => {
@@ -114,7 +122,14 @@ impl Program {
             (module, Source::Rewritten { parsed, facts })
         };
         let linker = host::linker(engine)?;
-        let inner = Inner { engine: engine.clone(), hash, module, linker, source, clones: Mutex::default() };
+        let inner = Inner {
+            engine: engine.clone(),
+            hash,
+            module,
+            linker,
+            source,
+            clones: Mutex::default(),
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -138,8 +153,14 @@ impl Program {
 
     /// The functions that the module exports.
     pub fn exported_functions(&self) -> impl Iterator<Item = &str> {
-        let exports = self.0.module.exports().filter(|export| matches!(export.ty(), wasmtime::ExternType::Func(_)));
-        exports.map(|export| export.name()).filter(|name| !name.starts_with("wsnap:"))
+        let exports = self
+            .0
+            .module
+            .exports()
+            .filter(|export| matches!(export.ty(), wasmtime::ExternType::Func(_)));
+        exports
+            .map(|export| export.name())
+            .filter(|name| !name.starts_with("wsnap:"))
     }
 
     /// Parameters and results of an exported function.
@@ -147,7 +168,10 @@ impl Program {
         match self.0.module.get_export(export)? {
             wasmtime::ExternType::Func(ty) => {
                 let class = |ty: wasmtime::ValType| crate::values::class_of(&ty);
-                Some((ty.params().map(class).collect(), ty.results().map(class).collect()))
+                Some((
+                    ty.params().map(class).collect(),
+                    ty.results().map(class).collect(),
+                ))
             }
             _ => None,
         }
@@ -186,20 +210,38 @@ impl Program {
             Some(module) => module,
             None => compile(engine, key, &made.wasm, None)?,
         };
-        let imports = made.imports.iter().map(|name: &Name| name.in_module(parsed)).collect();
+        let imports = made
+            .imports
+            .iter()
+            .map(|name: &Name| name.in_module(parsed))
+            .collect();
         let clones = Arc::new(CloneModule { module, imports });
         lock().insert(requests.to_vec(), clones.clone());
         Ok(clones)
     }
 }
 
-fn rewrite_and_compile(engine: &Engine, key: Key, parsed: &Module<'_>) -> Result<(wasmtime::Module, Facts)> {
+fn rewrite_and_compile(
+    engine: &Engine,
+    key: Key,
+    parsed: &Module<'_>,
+) -> Result<(wasmtime::Module, Facts)> {
     let rewritten = wsnap_instrument::rewrite(parsed, engine.config().rewriting)?;
-    let module = compile(engine, key, &rewritten.wasm, Some(&rewritten.facts.to_bytes()))?;
+    let module = compile(
+        engine,
+        key,
+        &rewritten.wasm,
+        Some(&rewritten.facts.to_bytes()),
+    )?;
     Ok((module, rewritten.facts))
 }
 
-fn compile(engine: &Engine, key: Key, wasm: &[u8], notes: Option<&[u8]>) -> Result<wasmtime::Module> {
+fn compile(
+    engine: &Engine,
+    key: Key,
+    wasm: &[u8],
+    notes: Option<&[u8]>,
+) -> Result<wasmtime::Module> {
     let module = wasmtime::Module::from_binary(engine.wasmtime(), wasm).map_err(Error::Compile)?;
     if let Some(cache) = engine.cache() {
         // A cache that cannot be written to costs time at the next start, nothing else.

@@ -4,7 +4,10 @@ use crate::error::{Error, Result};
 use crate::host::HostState;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
-use wasmtime::{ExnRef, ExnRefPre, ExnType, Func, HeapType, Instance, Ref, Rooted, Store, Table, Tag, Val, ValType};
+use wasmtime::{
+    ExnRef, ExnRefPre, ExnType, Func, HeapType, Instance, Ref, Rooted, Store, Table, Tag, Val,
+    ValType,
+};
 use wsnap_instrument::{Facts, Module, Name, ValueClass};
 use wsnap_snapshots::{Exception, Value};
 
@@ -26,7 +29,11 @@ pub(crate) fn class_of(ty: &ValType) -> ValueClass {
 
 /// The table exported under `name`.
 pub(crate) fn table(store: &mut Store<HostState>, instance: Instance, name: &str) -> Result<Table> {
-    let missing = || Error::Internal(wasmtime::Error::msg(format!("the module has no table {name}")));
+    let missing = || {
+        Error::Internal(wasmtime::Error::msg(format!(
+            "the module has no table {name}"
+        )))
+    };
     instance.get_table(store, name).ok_or_else(missing)
 }
 
@@ -56,7 +63,11 @@ impl<'f> References<'f> {
         module: &Module<'_>,
         facts: &'f Facts,
     ) -> Result<Self> {
-        let referenced = table(store, instance, &Name::ReferencedFunctions.in_module(module))?;
+        let referenced = table(
+            store,
+            instance,
+            &Name::ReferencedFunctions.in_module(module),
+        )?;
         let mut tags = Vec::new();
         for index in 0..module.tag_count() {
             tags.extend(instance.get_tag(&mut *store, &Name::Tag(index).in_module(module)));
@@ -76,12 +87,14 @@ impl<'f> References<'f> {
         if self.by_address.is_empty() {
             for (place, index) in (0u64..).zip(self.facts.referenced_functions()) {
                 if let Some(Ref::Func(Some(known))) = self.referenced.get(&mut *store, place) {
-                    self.by_address.insert(known.to_raw(&mut *store).addr(), *index);
+                    self.by_address
+                        .insert(known.to_raw(&mut *store).addr(), *index);
                 }
             }
         }
         let address = function.to_raw(&mut *store).addr();
-        let foreign = || Error::NotStorable("it holds a reference to a function that is not its own".into());
+        let foreign =
+            || Error::NotStorable("it holds a reference to a function that is not its own".into());
         self.by_address.get(&address).copied().ok_or_else(foreign)
     }
 
@@ -98,24 +111,38 @@ impl<'f> References<'f> {
             Val::F64(bits) => Value::F64(bits),
             Val::V128(value) => Value::V128(value.as_u128()),
             Val::FuncRef(None) => Value::FuncRef(None),
-            Val::FuncRef(Some(function)) => Value::FuncRef(Some(self.function_index(store, function)?)),
+            Val::FuncRef(Some(function)) => {
+                Value::FuncRef(Some(self.function_index(store, function)?))
+            }
             Val::ExternRef(None) => Value::ExternRefNull,
             Val::ExternRef(Some(_)) => {
-                return Err(Error::NotStorable("it holds a reference to something of the host (an externref)".into()));
+                return Err(Error::NotStorable(
+                    "it holds a reference to something of the host (an externref)".into(),
+                ));
             }
             Val::ExnRef(None) => Value::ExnRef(None),
-            Val::ExnRef(Some(exception)) => Value::ExnRef(Some(self.exception_index(store, exception)?)),
+            Val::ExnRef(Some(exception)) => {
+                Value::ExnRef(Some(self.exception_index(store, exception)?))
+            }
             Val::AnyRef(None) => Value::ExternRefNull,
             Val::AnyRef(Some(_)) | Val::ContRef(_) => {
-                return Err(Error::NotStorable("it holds a garbage-collected reference".into()));
+                return Err(Error::NotStorable(
+                    "it holds a garbage-collected reference".into(),
+                ));
             }
         })
     }
 
     /// The index of an exception, which is a new one if it has not been met yet.
-    fn exception_index(&mut self, store: &mut Store<HostState>, exception: Rooted<ExnRef>) -> Result<u32> {
+    fn exception_index(
+        &mut self,
+        store: &mut Store<HostState>,
+        exception: Rooted<ExnRef>,
+    ) -> Result<u32> {
         let mut hasher = DefaultHasher::new();
-        exception.ref_hash(&*store, &mut hasher).map_err(Error::Internal)?;
+        exception
+            .ref_hash(&*store, &mut hasher)
+            .map_err(Error::Internal)?;
         let candidates = self.indices.entry(hasher.finish()).or_default();
         for index in candidates.iter() {
             let other = &self.met[*index as usize];
@@ -139,10 +166,21 @@ impl<'f> References<'f> {
         // What an exception carries is met while it is described, and gets its turn.
         while let Some(exception) = self.met.get(described.len()).copied() {
             let tag = exception.tag(&mut *store).map_err(Error::Internal)?;
-            let foreign = || Error::NotStorable("it holds an exception whose tag is not its own".into());
-            let tag = self.tags.iter().position(|own| Tag::eq(own, &tag, &*store)).ok_or_else(foreign)? as u32;
-            let values: Vec<Val> = exception.fields(&mut *store).map_err(Error::Internal)?.collect();
-            let fields = values.into_iter().map(|value| self.describe(store, value)).collect::<Result<_>>()?;
+            let foreign =
+                || Error::NotStorable("it holds an exception whose tag is not its own".into());
+            let tag = self
+                .tags
+                .iter()
+                .position(|own| Tag::eq(own, &tag, &*store))
+                .ok_or_else(foreign)? as u32;
+            let values: Vec<Val> = exception
+                .fields(&mut *store)
+                .map_err(Error::Internal)?
+                .collect();
+            let fields = values
+                .into_iter()
+                .map(|value| self.describe(store, value))
+                .collect::<Result<_>>()?;
             described.push(Exception { tag, fields });
         }
         Ok(described)
@@ -161,7 +199,9 @@ impl<'f> References<'f> {
         value: Value,
     ) -> Result<Val> {
         if class_of_value(value) != class {
-            return Err(Error::Image(format!("a value is {value:?} where a value of class {class:?} belongs")));
+            return Err(Error::Image(format!(
+                "a value is {value:?} where a value of class {class:?} belongs"
+            )));
         }
         Ok(match value {
             Value::I32(value) => Val::I32(value),
@@ -173,13 +213,23 @@ impl<'f> References<'f> {
             Value::FuncRef(Some(index)) => Val::FuncRef(Some(self.function(store, index)?)),
             Value::ExternRefNull => Val::ExternRef(None),
             Value::ExnRef(None) => Val::ExnRef(None),
-            Value::ExnRef(Some(index)) => Val::ExnRef(Some(self.exception(store, exceptions, index)?)),
+            Value::ExnRef(Some(index)) => {
+                Val::ExnRef(Some(self.exception(store, exceptions, index)?))
+            }
         })
     }
 
     fn function(&mut self, store: &mut Store<HostState>, index: u32) -> Result<Func> {
-        let unknown = || Error::Image(format!("a reference points to function {index}, which nothing can refer to"));
-        let place = self.facts.referenced_functions().binary_search(&index).map_err(|_| unknown())?;
+        let unknown = || {
+            Error::Image(format!(
+                "a reference points to function {index}, which nothing can refer to"
+            ))
+        };
+        let place = self
+            .facts
+            .referenced_functions()
+            .binary_search(&index)
+            .map_err(|_| unknown())?;
         match self.referenced.get(&mut *store, place as u64) {
             Some(Ref::Func(Some(function))) => Ok(function),
             _ => Err(unknown()),
@@ -200,7 +250,9 @@ impl<'f> References<'f> {
                 unmade.pop();
                 continue;
             }
-            let exception = exceptions.get(index as usize).ok_or_else(|| wrong(index, "does not exist"))?;
+            let exception = exceptions
+                .get(index as usize)
+                .ok_or_else(|| wrong(index, "does not exist"))?;
             let carried = exception.fields.iter().filter_map(|value| match value {
                 Value::ExnRef(Some(carried)) if !self.made.contains_key(carried) => Some(*carried),
                 _ => None,
@@ -216,7 +268,10 @@ impl<'f> References<'f> {
                 return Err(wrong(index, "carries itself"));
             }
         }
-        self.made.get(&index).copied().ok_or_else(|| wrong(index, "does not exist"))
+        self.made
+            .get(&index)
+            .copied()
+            .ok_or_else(|| wrong(index, "does not exist"))
     }
 
     /// Makes an exception whose carried exceptions are made.
@@ -227,8 +282,16 @@ impl<'f> References<'f> {
         exception: &Exception,
     ) -> Result<Rooted<ExnRef>> {
         let wrong = |what: &str| Error::Image(format!("an exception {what}"));
-        let tag = *self.tags.get(exception.tag as usize).ok_or_else(|| wrong("has a tag that does not exist"))?;
-        let classes: Vec<ValueClass> = tag.ty(&*store).ty().params().map(|ty| class_of(&ty)).collect();
+        let tag = *self
+            .tags
+            .get(exception.tag as usize)
+            .ok_or_else(|| wrong("has a tag that does not exist"))?;
+        let classes: Vec<ValueClass> = tag
+            .ty(&*store)
+            .ty()
+            .params()
+            .map(|ty| class_of(&ty))
+            .collect();
         if classes.len() != exception.fields.len() {
             return Err(wrong("has the wrong number of values"));
         }

@@ -33,7 +33,11 @@ fn stored(programs: &[Program], call: &Call, stops: impl Iterator<Item = u64>) -
             Outcome::Suspended(_) => {}
             outcome => return seen(instance, outcome, output),
         }
-        let id = instance.snapshot().expect("it can be stored").store(&store).expect("the store takes it");
+        let id = instance
+            .snapshot()
+            .expect("it can be stored")
+            .store(&store)
+            .expect("the store takes it");
         instance = resume(&programs[(turn + 1) % programs.len()], &store, id, &output);
     }
     let outcome = instance.run().expect("the program goes on");
@@ -47,7 +51,12 @@ fn text_guests_go_on_in_place_at_their_first_safepoints() {
         let wasm = std::fs::read(&path).expect("the guest is readable");
         let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
         let call = Call::command();
-        assert_eq!(in_place(&program, &call, std::iter::repeat_n(1, 300)), whole(&wasm, &call), "{}", path.display());
+        assert_eq!(
+            in_place(&program, &call, std::iter::repeat_n(1, 300)),
+            whole(&wasm, &call),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -59,19 +68,34 @@ fn text_guests_are_stored_and_resumed_at_their_first_safepoints() {
         let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
         let call = Call::command();
         let stops = std::iter::repeat_n(1, 60);
-        assert_eq!(stored(&[program], &call, stops), whole(&wasm, &call), "{}", path.display());
+        assert_eq!(
+            stored(&[program], &call, stops),
+            whole(&wasm, &call),
+            "{}",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn text_guests_alternate_between_this_machine_and_pulley() {
-    let engines = [engine(None, false, false), engine(Some("pulley64"), false, false)];
+    let engines = [
+        engine(None, false, false),
+        engine(Some("pulley64"), false, false),
+    ];
     for path in text_guests() {
         let wasm = std::fs::read(&path).expect("the guest is readable");
-        let programs = engines.each_ref().map(|engine| Program::new(engine, wasm.clone()).expect("the guest compiles"));
+        let programs = engines
+            .each_ref()
+            .map(|engine| Program::new(engine, wasm.clone()).expect("the guest compiles"));
         let call = Call::command();
         let stops = (1..60).map(|turn| turn * turn);
-        assert_eq!(stored(&programs, &call, stops), whole(&wasm, &call), "{}", path.display());
+        assert_eq!(
+            stored(&programs, &call, stops),
+            whole(&wasm, &call),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -81,21 +105,35 @@ fn a_compiled_program_is_stored_at_scattered_safepoints() {
     let wasm = guest("prebuilt/library.wasm");
     let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
     let stops = (0..40u64).map(|turn| 1 + (turn * 7919) % 5003);
-    assert_eq!(stored(&[program], &Call::command(), stops), whole(&wasm, &Call::command()));
+    assert_eq!(
+        stored(&[program], &Call::command(), stops),
+        whole(&wasm, &Call::command())
+    );
 }
 
 #[test]
 fn an_image_resumes_under_another_rewriting() {
     let plain = engine(None, false, false);
-    let config = EngineConfig { rewriting: Options { redundant_safepoints: true }, ..EngineConfig::default() };
+    let config = EngineConfig {
+        rewriting: Options {
+            redundant_safepoints: true,
+        },
+        ..EngineConfig::default()
+    };
     let redundant = Engine::new(&config).expect("the engine can be set up");
     for path in text_guests() {
         let wasm = std::fs::read(&path).expect("the guest is readable");
-        let program = |engine: &Engine| Program::new(engine, wasm.clone()).expect("the guest compiles");
+        let program =
+            |engine: &Engine| Program::new(engine, wasm.clone()).expect("the guest compiles");
         let call = Call::command();
         let stops = (1..50).map(|turn| turn * 3);
         let programs = [program(&redundant), program(&plain)];
-        assert_eq!(stored(&programs, &call, stops), whole(&wasm, &call), "{}", path.display());
+        assert_eq!(
+            stored(&programs, &call, stops),
+            whole(&wasm, &call),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -110,8 +148,18 @@ fn an_operand_within_an_if_keeps_its_value_when_the_test_was_at_its_height() {
             (if (result i32) (i32.const 77)
                 (then (i32.add (i32.const 1000) (call $spin (i32.const 4))))
                 (else (i32.const 0)))))"#;
-    let call = Call { export: "sum".into(), arguments: Vec::new() };
-    let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("the module compiles");
-    assert_eq!(in_place(&program, &call, std::iter::repeat_n(1, 10)), whole(wasm, &call));
-    assert_eq!(stored(&[program], &call, std::iter::repeat_n(1, 10)), whole(wasm, &call));
+    let call = Call {
+        export: "sum".into(),
+        arguments: Vec::new(),
+    };
+    let program =
+        Program::new(&engine(None, false, false), wasm.to_vec()).expect("the module compiles");
+    assert_eq!(
+        in_place(&program, &call, std::iter::repeat_n(1, 10)),
+        whole(wasm, &call)
+    );
+    assert_eq!(
+        stored(&[program], &call, std::iter::repeat_n(1, 10)),
+        whole(wasm, &call)
+    );
 }

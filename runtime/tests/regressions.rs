@@ -8,20 +8,31 @@ use wsnap::snapshots::{Store, Value};
 use wsnap::{Call, Outcome, Program};
 
 fn call(export: &str, arguments: &[Value]) -> Call {
-    Call { export: export.into(), arguments: arguments.to_vec() }
+    Call {
+        export: export.into(),
+        arguments: arguments.to_vec(),
+    }
 }
 
 /// Runs the program to its `stop`-th safepoint, stores it, and lets a resumed instance end.
 fn stopped_once(wasm: &[u8], call: &Call, stop: u64) -> common::Seen {
-    let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("the module compiles");
+    let program =
+        Program::new(&engine(None, false, false), wasm.to_vec()).expect("the module compiles");
     let directory = tempfile::tempdir().expect("there is room for a store");
     let store = Store::open(directory.path().join("store")).expect("a store can be made");
     let output = Output::new();
     let mut instance = start(&program, call.clone(), &output, false);
     instance.stop_at_safepoint(stop);
     let outcome = instance.run().expect("the program runs");
-    assert!(matches!(outcome, Outcome::Suspended(_)), "it ended before the stop: {outcome:?}");
-    let id = instance.snapshot().expect("it can be stored").store(&store).expect("the store takes it");
+    assert!(
+        matches!(outcome, Outcome::Suspended(_)),
+        "it ended before the stop: {outcome:?}"
+    );
+    let id = instance
+        .snapshot()
+        .expect("it can be stored")
+        .store(&store)
+        .expect("the store takes it");
     let mut resumed = resume(&program, &store, id, &output);
     let outcome = resumed.run().expect("the program goes on");
     seen(resumed, outcome, output)
@@ -62,9 +73,14 @@ const LEFT_BY_EXCEPTIONS: &str = r#"(module (tag $e)
 
 #[test]
 fn recursion_that_is_left_by_exceptions_only_can_be_stopped() {
-    let program =
-        Program::new(&engine(None, false, false), LEFT_BY_EXCEPTIONS.into()).expect("the module compiles");
-    let mut instance = start(&program, call("go", &[Value::I32(40)]), &Output::new(), false);
+    let program = Program::new(&engine(None, false, false), LEFT_BY_EXCEPTIONS.into())
+        .expect("the module compiles");
+    let mut instance = start(
+        &program,
+        call("go", &[Value::I32(40)]),
+        &Output::new(),
+        false,
+    );
     let handle = instance.handle();
     let stopper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));
@@ -72,7 +88,10 @@ fn recursion_that_is_left_by_exceptions_only_can_be_stopped() {
     });
     let outcome = instance.run().expect("the program runs");
     stopper.join().expect("the request is made");
-    assert!(matches!(outcome, Outcome::Suspended(_)), "it would take years: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Suspended(_)),
+        "it would take years: {outcome:?}"
+    );
 }
 
 const GROWS_FAR: &str = r#"(module (memory $b i64 1)
@@ -82,9 +101,15 @@ const GROWS_FAR: &str = r#"(module (memory $b i64 1)
 #[test]
 fn a_64_bit_memory_is_accessible_beyond_4_gib() {
     let call = call("store", &[Value::I64(65_540), Value::I64(4_295_098_368)]);
-    let program = Program::new(&engine(None, false, false), GROWS_FAR.into()).expect("the module compiles");
-    let outcome = start(&program, call, &Output::new(), false).run().expect("the program runs");
-    assert!(matches!(&outcome, Outcome::Returned(values) if *values == [Value::I64(5)]), "{outcome:?}");
+    let program =
+        Program::new(&engine(None, false, false), GROWS_FAR.into()).expect("the module compiles");
+    let outcome = start(&program, call, &Output::new(), false)
+        .run()
+        .expect("the program runs");
+    assert!(
+        matches!(&outcome, Outcome::Returned(values) if *values == [Value::I64(5)]),
+        "{outcome:?}"
+    );
 }
 
 const STARTS_LARGE: &str = r#"(module (memory $b i64 70000)

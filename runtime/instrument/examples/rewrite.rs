@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::fs::write(output, &rewritten.wasm)?;
     }
     let start = Instant::now();
-    wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all()).validate_all(&rewritten.wasm)?;
+    wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
+        .validate_all(&rewritten.wasm)?;
     let validated = start.elapsed();
     println!(
         "{path}: {} -> {} bytes, sections {parsed:.1?}, in all {total:.1?}, validating the result {validated:.1?}",

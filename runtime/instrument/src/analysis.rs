@@ -47,7 +47,11 @@ impl Analysis {
 }
 
 /// Whether a call of the kind of `operator` is checked, given the plan. `None`: it is no call that leaves a frame.
-pub(crate) fn is_checked_call(plan: &Plan, checks_all: bool, operator: &Operator<'_>) -> Option<bool> {
+pub(crate) fn is_checked_call(
+    plan: &Plan,
+    checks_all: bool,
+    operator: &Operator<'_>,
+) -> Option<bool> {
     match *operator {
         Operator::Call { function_index } => Some(checks_all || plan.suspends(function_index)),
         Operator::CallIndirect { .. } | Operator::CallRef { .. } => Some(true),
@@ -144,9 +148,16 @@ impl<'m> Walker<'m> {
         }
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
-            self.visit(&operator, offset as u32, operators.original_position() as u32);
+            self.visit(
+                &operator,
+                offset as u32,
+                operators.original_position() as u32,
+            );
         }
-        Ok(Analysis { constructs: self.constructs, live: self.flow.solve() })
+        Ok(Analysis {
+            constructs: self.constructs,
+            live: self.flow.solve(),
+        })
     }
 
     fn visit(&mut self, operator: &Operator<'_>, offset: u32, next: u32) {
@@ -201,8 +212,14 @@ impl<'m> Walker<'m> {
     }
 
     fn visit_call(&mut self, operator: &Operator<'_>, offset: u32, next: u32) {
-        let Some(checked) = is_checked_call(self.plan, self.checks_all, operator) else { return };
-        let innermost = self.frames.iter().rev().find(|frame| frame.kind == Kind::Try);
+        let Some(checked) = is_checked_call(self.plan, self.checks_all, operator) else {
+            return;
+        };
+        let innermost = self
+            .frames
+            .iter()
+            .rev()
+            .find(|frame| frame.kind == Kind::Try);
         let throws = innermost.is_some_and(|frame| !frame.handlers.is_empty());
         let asked = self.asked.binary_search(&Point::Calling(offset)).is_ok();
         if checked || asked {
@@ -220,13 +237,17 @@ impl<'m> Walker<'m> {
     }
 
     fn top(&mut self) -> &mut Frame {
-        self.frames.last_mut().expect("the function's own frame is closed last")
+        self.frames
+            .last_mut()
+            .expect("the function's own frame is closed last")
     }
 
     /// Notes that a point lies here, for all constructs around.
     fn mark_points(&mut self) {
         for frame in self.frames.iter().rev() {
-            let Some(construct) = frame.construct else { break };
+            let Some(construct) = frame.construct else {
+                break;
+            };
             if std::mem::replace(&mut self.constructs[construct].holds_points, true) {
                 break;
             }
@@ -241,7 +262,9 @@ impl<'m> Walker<'m> {
     }
 
     fn open(&mut self, kind: Kind, offset: u32, next: u32) {
-        let current = self.block.expect("control instructions of dead code are counted elsewhere");
+        let current = self
+            .block
+            .expect("control instructions of dead code are counted elsewhere");
         let mut loops = self.top().loops;
         let mut block = current;
         if kind == Kind::Loop {
@@ -255,7 +278,13 @@ impl<'m> Walker<'m> {
             self.fall_into_new_block();
         }
         let polls = kind == Kind::Loop && self.plan.options.redundant_safepoints;
-        self.constructs.push(Construct { start: offset, middle: None, end: 0, polls, holds_points: false });
+        self.constructs.push(Construct {
+            start: offset,
+            middle: None,
+            end: 0,
+            polls,
+            holds_points: false,
+        });
         self.frames.push(Frame {
             kind,
             construct: Some(self.constructs.len() - 1),
@@ -310,7 +339,9 @@ impl<'m> Walker<'m> {
 
     fn mark_points_from(&mut self, frame: usize) {
         for frame in self.frames[..=frame].iter().rev() {
-            let Some(construct) = frame.construct else { break };
+            let Some(construct) = frame.construct else {
+                break;
+            };
             self.constructs[construct].holds_points = true;
         }
     }
@@ -328,8 +359,16 @@ impl<'m> Walker<'m> {
             catches_all |= all;
         }
         if !catches_all {
-            let outer = self.frames.iter().rev().find(|frame| frame.kind == Kind::Try);
-            handlers.extend(outer.into_iter().flat_map(|frame| frame.handlers.iter().copied()));
+            let outer = self
+                .frames
+                .iter()
+                .rev()
+                .find(|frame| frame.kind == Kind::Try);
+            handlers.extend(
+                outer
+                    .into_iter()
+                    .flat_map(|frame| frame.handlers.iter().copied()),
+            );
         }
         handlers.sort_unstable();
         handlers.dedup();
@@ -338,8 +377,14 @@ impl<'m> Walker<'m> {
 
     /// Edges from the current block to wherever an exception thrown here goes on in this function.
     fn throw(&mut self) {
-        let innermost = self.frames.iter().rev().find(|frame| frame.kind == Kind::Try);
-        let handlers = innermost.map(|frame| frame.handlers.clone()).unwrap_or_default();
+        let innermost = self
+            .frames
+            .iter()
+            .rev()
+            .find(|frame| frame.kind == Kind::Try);
+        let handlers = innermost
+            .map(|frame| frame.handlers.clone())
+            .unwrap_or_default();
         for handler in handlers {
             self.branch_to(handler, false);
         }
@@ -365,7 +410,9 @@ impl<'m> Walker<'m> {
     }
 
     fn close(&mut self, offset: u32) {
-        let Some(frame) = self.frames.pop() else { return };
+        let Some(frame) = self.frames.pop() else {
+            return;
+        };
         if let Some(construct) = frame.construct {
             self.constructs[construct].end = offset;
         }
@@ -391,7 +438,10 @@ impl<'m> Walker<'m> {
 
     fn visit_dead(&mut self, operator: &Operator<'_>, offset: u32) {
         match operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. } => {
                 self.dead_depth += 1;
             }
             Operator::Else if self.dead_depth == 0 => self.alternative(offset),
@@ -403,7 +453,10 @@ impl<'m> Walker<'m> {
 }
 
 /// Parameter and result types of a block type.
-pub(crate) fn block_signature<'t>(module: &'t Module<'_>, ty: BlockType) -> (&'t [ValType], Vec<ValType>) {
+pub(crate) fn block_signature<'t>(
+    module: &'t Module<'_>,
+    ty: BlockType,
+) -> (&'t [ValType], Vec<ValType>) {
     match ty {
         BlockType::Empty => (&[], Vec::new()),
         BlockType::Type(ty) => (&[], vec![ty]),

@@ -1,7 +1,7 @@
 //! Modules of resume clones: made for the frames at hand, they import everything else from the rewritten module.
 
-use crate::emit::{self, CloneIndices, Kind, Surroundings, main_function};
 use crate::control::{CONTROL_PAGES, RESTORE_HEADER_BYTES, RESTORE_POINTER};
+use crate::emit::{self, CloneIndices, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::indices::Indices;
@@ -66,7 +66,8 @@ struct Maker<'m, 'a> {
 
 impl Maker<'_, '_> {
     fn import(&mut self, name: Name, ty: impl Into<enc::EntityType>) {
-        self.section.import(MAIN, &name.in_module(self.module), ty.into());
+        self.section
+            .import(MAIN, &name.in_module(self.module), ty.into());
         self.imports.push(name);
     }
 
@@ -108,7 +109,10 @@ impl Maker<'_, '_> {
             Name::SavedExterns,
             Name::SavedExceptions,
         ];
-        for (name, ty) in names.into_iter().zip(crate::rewrite::added_tables(self.facts)) {
+        for (name, ty) in names
+            .into_iter()
+            .zip(crate::rewrite::added_tables(self.facts))
+        {
             self.import(name, ty);
         }
         for (index, global) in (0..).zip(&module.globals) {
@@ -120,7 +124,10 @@ impl Maker<'_, '_> {
             self.import(Name::Global(index), ty);
         }
         for (index, ty) in (0..).zip(&module.tags) {
-            let ty = enc::TagType { kind: enc::TagKind::Exception, func_type_idx: *ty };
+            let ty = enc::TagType {
+                kind: enc::TagKind::Exception,
+                func_type_idx: *ty,
+            };
             self.import(Name::Tag(index), ty);
         }
         Ok(())
@@ -147,12 +154,18 @@ impl Maker<'_, '_> {
             self.import_function(Name::Helper(*dummy), *dummy, *ty);
         }
         for (operation, helper) in &indices.segments {
-            self.import_function(Name::Helper(*helper), *helper, indices.segment_type(module, *operation));
+            self.import_function(
+                Name::Helper(*helper),
+                *helper,
+                indices.segment_type(module, *operation),
+            );
         }
         let mut called = BTreeSet::new();
         for request in requests {
             if request.function >= module.function_count() {
-                return Err(Error::NoFunction { function: request.function });
+                return Err(Error::NoFunction {
+                    function: request.function,
+                });
             }
             if module.is_imported_function(request.function) {
                 called.insert(request.function);
@@ -160,14 +173,20 @@ impl Maker<'_, '_> {
             }
             let mut operators = module.body(request.function).get_operators_reader()?;
             while !operators.eof() {
-                if let Operator::Call { function_index } | Operator::ReturnCall { function_index } = operators.read()? {
+                if let Operator::Call { function_index } | Operator::ReturnCall { function_index } =
+                    operators.read()?
+                {
                     called.insert(function_index);
                 }
             }
         }
         for function in called {
             let in_main = main_function(module, function);
-            self.import_function(Name::Function(in_main), in_main, module.functions[function as usize]);
+            self.import_function(
+                Name::Function(in_main),
+                in_main,
+                module.functions[function as usize],
+            );
         }
         Ok(())
     }
@@ -175,8 +194,12 @@ impl Maker<'_, '_> {
     fn build(self, requests: &[CloneRequest]) -> Result<Clones> {
         let (module, indices) = (self.module, self.indices);
         let imported_functions = self.functions.len() as u32;
-        let clone_table = module.tables.len() as u32 + crate::rewrite::added_tables(self.facts).len() as u32;
-        let referenced = (0..).zip(&self.facts.referenced).map(|(place, function)| (*function, place)).collect();
+        let clone_table =
+            module.tables.len() as u32 + crate::rewrite::added_tables(self.facts).len() as u32;
+        let referenced = (0..)
+            .zip(&self.facts.referenced)
+            .map(|(place, function)| (*function, place))
+            .collect();
         let here = |function: u32| self.functions[&function];
         let surroundings = Surroundings {
             module,
@@ -186,12 +209,20 @@ impl Maker<'_, '_> {
             safepoint: here(indices.safepoint),
             save_reference: indices.savers.map(|saver| saver.map(here)),
             saved_references: indices.saved_references,
-            dummies: indices.dummies.iter().map(|(ty, function)| (*ty, here(*function))).collect(),
+            dummies: indices
+                .dummies
+                .iter()
+                .map(|(ty, function)| (*ty, here(*function)))
+                .collect(),
             kind: Kind::Clones(CloneIndices {
                 functions: self.functions.clone(),
                 referenced_table: indices.referenced_functions,
                 referenced,
-                segments: indices.segments.iter().map(|(operation, helper)| (*operation, here(*helper))).collect(),
+                segments: indices
+                    .segments
+                    .iter()
+                    .map(|(operation, helper)| (*operation, here(*helper)))
+                    .collect(),
                 clones: clone_table,
             }),
         };
@@ -202,10 +233,17 @@ impl Maker<'_, '_> {
         let mut code = enc::CodeSection::new();
         for (place, request) in (0u32..).zip(requests) {
             let results = module.function_type(request.function).results();
-            let results: Vec<_> = results.iter().map(|ty| types::top(types::encode(module, *ty))).collect();
+            let results: Vec<_> = results
+                .iter()
+                .map(|ty| types::top(types::encode(module, *ty)))
+                .collect();
             functions.function(indices.types.results(&results));
             let index = imported_functions + place;
-            exports.export(&Name::Clone(place).in_module(module), enc::ExportKind::Func, index);
+            exports.export(
+                &Name::Clone(place).in_module(module),
+                enc::ExportKind::Func,
+                index,
+            );
             if module.is_imported_function(request.function) {
                 let wrapper = here(main_function(module, request.function));
                 code.raw(&call_again(module, indices, request.function, wrapper));
@@ -220,8 +258,15 @@ impl Maker<'_, '_> {
             code.raw(&body.bytes);
         }
         // References to these are taken by code that unwinds.
-        for helper in [surroundings.safepoint].iter().chain(surroundings.dummies.values()) {
-            exports.export(&format!("referenced-{helper}"), enc::ExportKind::Func, *helper);
+        for helper in [surroundings.safepoint]
+            .iter()
+            .chain(surroundings.dummies.values())
+        {
+            exports.export(
+                &format!("referenced-{helper}"),
+                enc::ExportKind::Func,
+                *helper,
+            );
         }
         let count = requests.len() as u64;
         let mut tables = enc::TableSection::new();
@@ -234,17 +279,31 @@ impl Maker<'_, '_> {
         });
         let mut elements = enc::ElementSection::new();
         let list: Vec<u32> = (imported_functions..imported_functions + count as u32).collect();
-        elements.active(Some(clone_table), &enc::ConstExpr::i32_const(0), enc::Elements::Functions(list.into()));
+        elements.active(
+            Some(clone_table),
+            &enc::ConstExpr::i32_const(0),
+            enc::Elements::Functions(list.into()),
+        );
 
         let mut output = enc::Module::new();
         let types = indices.types.section(module);
-        output.section(&enc::RawSection { id: enc::SectionId::Type as u8, data: &types }).section(&self.section).section(&functions).section(&tables);
+        output
+            .section(&enc::RawSection {
+                id: enc::SectionId::Type as u8,
+                data: &types,
+            })
+            .section(&self.section)
+            .section(&functions)
+            .section(&tables);
         output.section(&exports).section(&elements);
         if !hints.is_empty() {
             output.section(&hints);
         }
         output.section(&code);
-        Ok(Clones { wasm: output.finish(), imports: self.imports })
+        Ok(Clones {
+            wasm: output.finish(),
+            imports: self.imports,
+        })
     }
 }
 
@@ -259,13 +318,27 @@ fn call_again(module: &Module<'_>, indices: &Indices, import: u32, wrapper: u32)
     let frame = 0;
     let mut function = enc::Function::new([(1, enc::ValType::I32)]);
     let mut sink = function.instructions();
-    sink.i32_const(0).i32_load(at(RESTORE_POINTER)).local_set(frame);
-    sink.i32_const(0).local_get(frame).local_get(frame).i32_load(at(8)).i32_add().i32_store(at(RESTORE_POINTER));
+    sink.i32_const(0)
+        .i32_load(at(RESTORE_POINTER))
+        .local_set(frame);
+    sink.i32_const(0)
+        .local_get(frame)
+        .local_get(frame)
+        .i32_load(at(8))
+        .i32_add()
+        .i32_store(at(RESTORE_POINTER));
     let mut offset = RESTORE_HEADER_BYTES;
     for param in module.function_type(import).params() {
         let class = ValueClass::of(*param);
         let ty = types::encode(module, *param);
-        emit::load_value(&mut sink, frame, at(offset), class, types::nullable(ty), indices.saved_references);
+        emit::load_value(
+            &mut sink,
+            frame,
+            at(offset),
+            class,
+            types::nullable(ty),
+            indices.saved_references,
+        );
         if types::is_non_null(ty) {
             sink.ref_as_non_null();
         }

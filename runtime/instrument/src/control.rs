@@ -59,7 +59,10 @@ pub struct ControlLayout {
 impl ControlLayout {
     /// The layout for a module with so many data and element segments.
     pub fn new(data_segments: u32, element_segments: u32) -> Self {
-        Self { data_segments, element_segments }
+        Self {
+            data_segments,
+            element_segments,
+        }
     }
 
     /// Address of the byte that is 1 when the program has dropped data segment `segment`.

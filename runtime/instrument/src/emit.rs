@@ -25,8 +25,8 @@ use crate::types::{self, TypeSpace, ValueClass};
 use control::Control;
 use dispatch::Targets;
 pub(crate) use dispatch::load_value;
-pub(crate) use operators::main_function;
 use locals::Locals;
+pub(crate) use operators::main_function;
 use std::collections::HashMap;
 use wasm_encoder as enc;
 use wasmparser::{FuncValidator, Operator, ValidatorResources};
@@ -86,10 +86,20 @@ impl SegmentOperation {
     /// The operation that `operator` is, if it is one.
     pub fn of(operator: &Operator<'_>) -> Option<Self> {
         Some(match *operator {
-            Operator::MemoryInit { data_index, mem } => Self::MemoryInit { memory: mem, segment: data_index },
-            Operator::TableInit { elem_index, table } => Self::TableInit { table, segment: elem_index },
-            Operator::DataDrop { data_index } => Self::DataDrop { segment: data_index },
-            Operator::ElemDrop { elem_index } => Self::ElementDrop { segment: elem_index },
+            Operator::MemoryInit { data_index, mem } => Self::MemoryInit {
+                memory: mem,
+                segment: data_index,
+            },
+            Operator::TableInit { elem_index, table } => Self::TableInit {
+                table,
+                segment: elem_index,
+            },
+            Operator::DataDrop { data_index } => Self::DataDrop {
+                segment: data_index,
+            },
+            Operator::ElemDrop { elem_index } => Self::ElementDrop {
+                segment: elem_index,
+            },
             _ => return None,
         })
     }
@@ -117,8 +127,14 @@ impl SegmentOperation {
             return None;
         }
         Some(match kind {
-            0 => Self::MemoryInit { memory: container, segment },
-            1 => Self::TableInit { table: container, segment },
+            0 => Self::MemoryInit {
+                memory: container,
+                segment,
+            },
+            1 => Self::TableInit {
+                table: container,
+                segment,
+            },
             2 => Self::DataDrop { segment },
             _ => Self::ElementDrop { segment },
         })
@@ -151,7 +167,11 @@ pub(crate) fn rewrite(surroundings: &Surroundings<'_, '_>, function: u32) -> Res
 }
 
 /// Writes the clone of defined function `function` that can be entered at `points`, by their index.
-pub(crate) fn clone(surroundings: &Surroundings<'_, '_>, function: u32, points: &[Point]) -> Result<Body> {
+pub(crate) fn clone(
+    surroundings: &Surroundings<'_, '_>,
+    function: u32,
+    points: &[Point],
+) -> Result<Body> {
     let analysis = Analysis::new(surroundings.module, surroundings.plan, function, points)?;
     let targets = Targets::new(&analysis, function, points)?;
     Emitter::new(surroundings, function, analysis, targets)?.run()
@@ -187,7 +207,9 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
         let module = around.module;
         let ty = module.function_type(function);
         let as_clone = matches!(around.kind, Kind::Clones(_));
-        let validator = module.function_validator(function)?.into_validator(Default::default());
+        let validator = module
+            .function_validator(function)?
+            .into_validator(Default::default());
         Ok(Self {
             around,
             module,
@@ -195,7 +217,11 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             analysis,
             validator,
             locals: Locals::new(module, function, as_clone)?,
-            results: ty.results().iter().map(|ty| types::encode(module, *ty)).collect(),
+            results: ty
+                .results()
+                .iter()
+                .map(|ty| types::encode(module, *ty))
+                .collect(),
             code: Vec::new(),
             hints: Vec::new(),
             stack: Vec::new(),
@@ -216,7 +242,10 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             self.validator.define_locals(offset, count, ty)?;
         }
         let mut operators = body.get_operators_reader()?;
-        self.open_function(body.range().start as u32, operators.original_position() as u32);
+        self.open_function(
+            body.range().start as u32,
+            operators.original_position() as u32,
+        );
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
             let end = operators.original_position();
@@ -231,25 +260,39 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
         self.emit_prologue()?;
         let prologue = std::mem::take(&mut self.code);
         let mut bytes = Vec::with_capacity(code.len() + prologue.len() + 16);
-        self.locals.declare(&mut bytes).ok_or_else(|| self.too_large("locals"))?;
+        self.locals
+            .declare(&mut bytes)
+            .ok_or_else(|| self.too_large("locals"))?;
         bytes.extend_from_slice(&prologue);
         let shift = bytes.len() as u32;
         bytes.extend_from_slice(&code);
         if bytes.len() > MAX_BODY_BYTES {
             return Err(self.too_large("bytes of code"));
         }
-        let hints = self.hints.iter().map(|(offset, likely)| (offset + shift, *likely)).collect();
+        let hints = self
+            .hints
+            .iter()
+            .map(|(offset, likely)| (offset + shift, *likely))
+            .collect();
         Ok(Body { bytes, hints })
     }
 
     fn too_large(&self, what: &str) -> Error {
-        Error::Unsupported { feature: format!("a function (index {}) that needs too many {what} once rewritten", self.function) }
+        Error::Unsupported {
+            feature: format!(
+                "a function (index {}) that needs too many {what} once rewritten",
+                self.function
+            ),
+        }
     }
 
     fn visit(&mut self, operator: &Operator<'a>, offset: usize, end: usize) -> Result<()> {
         // The validator takes what is nested in dead code for live again.
-        let unreachable =
-            self.dead_depth > 0 || self.validator.get_control_frame(0).is_some_and(|frame| frame.unreachable);
+        let unreachable = self.dead_depth > 0
+            || self
+                .validator
+                .get_control_frame(0)
+                .is_some_and(|frame| frame.unreachable);
         if unreachable && !self.visit_dead(operator) {
             self.validator.op(offset, operator)?;
             return Ok(());
@@ -263,7 +306,10 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     /// In dead code only the structure counts. Returns whether `operator` ends it.
     fn visit_dead(&mut self, operator: &Operator<'a>) -> bool {
         match operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. } => {
                 self.dead_depth += 1;
                 false
             }
@@ -293,7 +339,13 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     }
 
     /// Steps the validator over the instruction and adjusts the symbolic stack.
-    fn advance(&mut self, operator: &Operator<'a>, offset: usize, pops: u32, pushes: u32) -> Result<()> {
+    fn advance(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        pops: u32,
+        pushes: u32,
+    ) -> Result<()> {
         self.validator.op(offset, operator)?;
         self.pop(pops as usize);
         self.push_stacked(pushes as usize);
@@ -305,7 +357,8 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     }
 
     fn push_stacked(&mut self, count: usize) {
-        self.stack.resize(self.stack.len() + count, Operand::Stacked);
+        self.stack
+            .resize(self.stack.len() + count, Operand::Stacked);
     }
 
     /// The type of the operand at `height`, before the current instruction.
@@ -319,7 +372,9 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     /// Brings the top `count` operands onto the real stack.
     fn need(&mut self, count: usize) {
         let from = self.stack.len() - count;
-        let Some(parked) = (from..self.stack.len()).find(|height| self.stack[*height] != Operand::Stacked) else {
+        let Some(parked) =
+            (from..self.stack.len()).find(|height| self.stack[*height] != Operand::Stacked)
+        else {
             return;
         };
         self.park_from(parked);
@@ -348,7 +403,10 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     fn park_top_as(&mut self, height: usize, ty: enc::ValType) {
         let local = self.locals.parking(height, ty);
         self.sink().local_set(local);
-        self.stack[height] = Operand::Parked { local, non_null: types::is_non_null(ty) };
+        self.stack[height] = Operand::Parked {
+            local,
+            non_null: types::is_non_null(ty),
+        };
     }
 
     fn unpark(&mut self, height: usize) {
@@ -368,14 +426,20 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
 
     /// The local and class of every parked operand below `height`.
     fn parked_below(&self, height: usize) -> Vec<(u32, ValueClass)> {
-        let parked = self.stack[..height].iter().filter_map(|operand| match operand {
-            Operand::Parked { local, .. } => Some((*local, self.locals.class(*local))),
-            Operand::Stacked => None,
-        });
+        let parked = self.stack[..height]
+            .iter()
+            .filter_map(|operand| match operand {
+                Operand::Parked { local, .. } => Some((*local, self.locals.class(*local))),
+                Operand::Stacked => None,
+            });
         parked.collect()
     }
 
     fn memory(&self, offset: u32) -> enc::MemArg {
-        enc::MemArg { offset: offset.into(), align: 0, memory_index: self.around.control_memory }
+        enc::MemArg {
+            offset: offset.into(),
+            align: 0,
+            memory_index: self.around.control_memory,
+        }
     }
 }

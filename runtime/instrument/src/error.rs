@@ -8,10 +8,14 @@ pub enum Error {
     #[error("not a valid WebAssembly module: {0}")]
     Invalid(#[from] wasmparser::Error),
     /// The bytes are a WebAssembly component, not a core module.
-    #[error("this is a WebAssembly component; wsnap runs core modules (build for wasm32-wasip1, or extract the core module)")]
+    #[error(
+        "this is a WebAssembly component; wsnap runs core modules (build for wasm32-wasip1, or extract the core module)"
+    )]
     Component,
     /// The module is valid, but uses something that cannot be suspended.
-    #[error("the module uses {feature}, which cannot be suspended; run it with --bare, or build it without")]
+    #[error(
+        "the module uses {feature}, which cannot be suspended; run it with --bare, or build it without"
+    )]
     Unsupported {
         /// The name of the feature.
         feature: String,
@@ -35,7 +39,9 @@ pub enum Error {
 impl Error {
     /// The refusal of values that a garbage collector manages.
     pub(crate) fn collected() -> Self {
-        Self::Unsupported { feature: "garbage-collected references (structs, arrays, i31)".into() }
+        Self::Unsupported {
+            feature: "garbage-collected references (structs, arrays, i31)".into(),
+        }
     }
 }
 

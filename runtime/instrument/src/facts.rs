@@ -23,9 +23,15 @@ pub struct Facts {
 
 impl Facts {
     /// Decides how the functions of `module` are rewritten, given their summaries.
-    pub(crate) fn new(module: &Module<'_>, summaries: &[Summary], options: Options) -> Result<Self> {
+    pub(crate) fn new(
+        module: &Module<'_>,
+        summaries: &[Summary],
+        options: Options,
+    ) -> Result<Self> {
         let plan = Plan::new(module, summaries, options);
-        let mentioned = |list: fn(&Summary) -> &Vec<u32>| summaries.iter().flat_map(move |s| list(s).iter().copied());
+        let mentioned = |list: fn(&Summary) -> &Vec<u32>| {
+            summaries.iter().flat_map(move |s| list(s).iter().copied())
+        };
         let mut changed_tables: Vec<u32> = mentioned(|summary| &summary.changed_tables).collect();
         changed_tables.extend(0..module.imported_tables);
         changed_tables.sort_unstable();
@@ -34,8 +40,12 @@ impl Facts {
             plan,
             referenced: module.referenced_functions(mentioned(|summary| &summary.referenced))?,
             changed_tables,
-            segment_operations: summaries.iter().flat_map(|s| s.segment_operations.iter().copied()).collect(),
-            exceptions: !module.tags.is_empty() || summaries.iter().any(|summary| summary.exceptions),
+            segment_operations: summaries
+                .iter()
+                .flat_map(|s| s.segment_operations.iter().copied())
+                .collect(),
+            exceptions: !module.tags.is_empty()
+                || summaries.iter().any(|summary| summary.exceptions),
         })
     }
 
@@ -57,8 +67,13 @@ impl Facts {
 
     /// The facts as bytes, for a cache on the same machine: not a stable format.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![u8::from(self.exceptions) | u8::from(self.plan.options.redundant_safepoints) << 1];
-        let operations = self.segment_operations.iter().flat_map(|operation| operation.to_words()).collect();
+        let mut bytes =
+            vec![u8::from(self.exceptions) | u8::from(self.plan.options.redundant_safepoints) << 1];
+        let operations = self
+            .segment_operations
+            .iter()
+            .flat_map(|operation| operation.to_words())
+            .collect();
         for list in [&self.referenced, &self.changed_tables, &operations] {
             bytes.extend((list.len() as u32).to_le_bytes());
             bytes.extend(list.iter().flat_map(|index| index.to_le_bytes()));
@@ -75,13 +90,21 @@ impl Facts {
     /// The facts of `module` from what [`Facts::to_bytes`] gave; none if they do not fit the module.
     pub fn from_bytes(module: &Module<'_>, bytes: &[u8]) -> Option<Self> {
         let (flags, mut rest) = bytes.split_first()?;
-        let options = Options { redundant_safepoints: flags & 2 != 0 };
+        let options = Options {
+            redundant_safepoints: flags & 2 != 0,
+        };
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for list in &mut lists {
             let (count, after) = rest.split_first_chunk::<4>()?;
             let count = u32::from_le_bytes(*count) as usize;
             let (content, after) = after.split_at_checked(count.checked_mul(4)?)?;
-            list.extend(content.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)));
+            list.extend(
+                content
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|chunk| u32::from_le_bytes(*chunk)),
+            );
             rest = after;
         }
         if rest.len() != module.bodies.len() {
@@ -95,10 +118,15 @@ impl Facts {
             ..Decision::default()
         });
         let [referenced, changed_tables, operations] = lists;
-        let segment_operations =
-            operations.as_chunks::<3>().0.iter().map(|words| SegmentOperation::from_words(module, *words));
+        let segment_operations = operations
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .map(|words| SegmentOperation::from_words(module, *words));
         let in_range = |list: &[u32], end: usize| list.iter().all(|index| (*index as usize) < end);
-        if !in_range(&referenced, module.functions.len()) || !in_range(&changed_tables, module.tables.len()) {
+        if !in_range(&referenced, module.functions.len())
+            || !in_range(&changed_tables, module.tables.len())
+        {
             return None;
         }
         let plan = Plan::from_decisions(module, decisions.collect(), options);

@@ -22,7 +22,11 @@ pub mod hooks {
 
 /// Memory arguments for the control memory.
 fn at(control_memory: u32, offset: u32) -> enc::MemArg {
-    enc::MemArg { offset: offset.into(), align: 0, memory_index: control_memory }
+    enc::MemArg {
+        offset: offset.into(),
+        align: 0,
+        memory_index: control_memory,
+    }
 }
 
 fn finish(function: enc::Function) -> Vec<u8> {
@@ -38,22 +42,56 @@ pub(crate) fn safepoint(control_memory: u32, hooks_table: u32, hook_type: u32) -
     let mut sink = function.instructions();
     sink.block(enc::BlockType::Empty);
     // Already unwinding: only reserve.
-    sink.i32_const(0).i32_load(at(REQUEST_WORD)).local_tee(word).i32_const(0).i32_lt_s().br_if(0);
-    sink.local_get(word).i32_const(COUNTING as i32).i32_and().if_(enc::BlockType::Empty);
-    sink.i32_const(0).i32_const(0).i64_load(at(COUNTER)).i64_const(1).i64_sub().local_tee(counter);
+    sink.i32_const(0)
+        .i32_load(at(REQUEST_WORD))
+        .local_tee(word)
+        .i32_const(0)
+        .i32_lt_s()
+        .br_if(0);
+    sink.local_get(word)
+        .i32_const(COUNTING as i32)
+        .i32_and()
+        .if_(enc::BlockType::Empty);
+    sink.i32_const(0)
+        .i32_const(0)
+        .i64_load(at(COUNTER))
+        .i64_const(1)
+        .i64_sub()
+        .local_tee(counter);
     sink.i64_store(at(COUNTER));
     sink.local_get(counter).i64_eqz().i32_eqz();
-    sink.local_get(word).i32_const(REQUEST as i32).i32_and().i32_eqz().i32_and();
+    sink.local_get(word)
+        .i32_const(REQUEST as i32)
+        .i32_and()
+        .i32_eqz()
+        .i32_and();
     sink.if_(enc::BlockType::Empty).i32_const(0).return_().end();
     sink.end();
-    sink.i32_const(hooks::SAFEPOINT as i32).call_indirect(hooks_table, hook_type);
-    sink.i32_const(0).i32_load(at(REQUEST_WORD)).i32_const(0).i32_lt_s().br_if(0);
+    sink.i32_const(hooks::SAFEPOINT as i32)
+        .call_indirect(hooks_table, hook_type);
+    sink.i32_const(0)
+        .i32_load(at(REQUEST_WORD))
+        .i32_const(0)
+        .i32_lt_s()
+        .br_if(0);
     sink.i32_const(0).return_();
     sink.end();
-    sink.i32_const(0).i32_load(at(SAVE_POINTER)).local_tee(address).local_get(size).i32_add().local_tee(word);
-    sink.i32_const(CONTROL_BYTES as i32).i32_gt_u().if_(enc::BlockType::Empty);
-    sink.i32_const(hooks::FRAMES_FULL as i32).call_indirect(hooks_table, hook_type).unreachable().end();
-    sink.i32_const(0).local_get(word).i32_store(at(SAVE_POINTER));
+    sink.i32_const(0)
+        .i32_load(at(SAVE_POINTER))
+        .local_tee(address)
+        .local_get(size)
+        .i32_add()
+        .local_tee(word);
+    sink.i32_const(CONTROL_BYTES as i32)
+        .i32_gt_u()
+        .if_(enc::BlockType::Empty);
+    sink.i32_const(hooks::FRAMES_FULL as i32)
+        .call_indirect(hooks_table, hook_type)
+        .unreachable()
+        .end();
+    sink.i32_const(0)
+        .local_get(word)
+        .i32_store(at(SAVE_POINTER));
     sink.local_get(address).end();
     finish(function)
 }
@@ -69,12 +107,26 @@ pub(crate) fn save_reference(control_memory: u32, class: ValueClass, table: u32)
     let (reference, index) = (0, 1);
     let mut function = enc::Function::new([(1, enc::ValType::I32)]);
     let mut sink = function.instructions();
-    sink.i32_const(0).i32_load(count_at).local_tee(index).table_size(table).i32_ge_u();
+    sink.i32_const(0)
+        .i32_load(count_at)
+        .local_tee(index)
+        .table_size(table)
+        .i32_ge_u();
     sink.if_(enc::BlockType::Empty);
     // Twice as large, so that saving is linear; a failure to grow traps at the store below.
-    sink.ref_null(heap_type).local_get(index).i32_const(16).i32_add().table_grow(table).drop().end();
+    sink.ref_null(heap_type)
+        .local_get(index)
+        .i32_const(16)
+        .i32_add()
+        .table_grow(table)
+        .drop()
+        .end();
     sink.local_get(index).local_get(reference).table_set(table);
-    sink.i32_const(0).local_get(index).i32_const(1).i32_add().i32_store(count_at);
+    sink.i32_const(0)
+        .local_get(index)
+        .i32_const(1)
+        .i32_add()
+        .i32_store(count_at);
     sink.local_get(index).end();
     finish(function)
 }
@@ -90,8 +142,16 @@ pub(crate) fn wrapper(
     dummies: &HashMap<u32, u32>,
 ) -> Vec<u8> {
     let ty = module.function_type(import);
-    let params: Vec<enc::ValType> = ty.params().iter().map(|ty| types::encode(module, *ty)).collect();
-    let results: Vec<enc::ValType> = ty.results().iter().map(|ty| types::encode(module, *ty)).collect();
+    let params: Vec<enc::ValType> = ty
+        .params()
+        .iter()
+        .map(|ty| types::encode(module, *ty))
+        .collect();
+    let results: Vec<enc::ValType> = ty
+        .results()
+        .iter()
+        .map(|ty| types::encode(module, *ty))
+        .collect();
     let mut locals: Vec<(u32, enc::ValType)> = vec![(1, enc::ValType::I32)];
     let frame = params.len() as u32;
     locals.extend(results.iter().map(|ty| (1, types::nullable(*ty))));
@@ -104,16 +164,30 @@ pub(crate) fn wrapper(
     for result in (0..results.len() as u32).rev() {
         sink.local_set(frame + 1 + result);
     }
-    sink.i32_const(0).i32_load(at(control_memory, REQUEST_WORD)).i32_const(0).i32_lt_s();
+    sink.i32_const(0)
+        .i32_load(at(control_memory, REQUEST_WORD))
+        .i32_const(0)
+        .i32_lt_s();
     sink.if_(enc::BlockType::Empty);
     let classes: Vec<ValueClass> = ty.params().iter().map(|ty| ValueClass::of(*ty)).collect();
     let size = SAVED_HEADER_BYTES + classes.iter().map(|class| class.size_bytes()).sum::<u32>();
     sink.i32_const(size as i32).call(safepoint).local_tee(frame);
-    sink.i64_const(i64::from(import)).i64_store(at(control_memory, 0));
-    sink.local_get(frame).i32_const(size as i32).i32_store(at(control_memory, 8));
+    sink.i64_const(i64::from(import))
+        .i64_store(at(control_memory, 0));
+    sink.local_get(frame)
+        .i32_const(size as i32)
+        .i32_store(at(control_memory, 8));
     let mut offset = SAVED_HEADER_BYTES;
     for (param, class) in (0..).zip(&classes) {
-        store_value(&mut sink, control_memory, frame, param, *class, offset, savers);
+        store_value(
+            &mut sink,
+            control_memory,
+            frame,
+            param,
+            *class,
+            offset,
+            savers,
+        );
         offset += class.size_bytes();
     }
     for ty in &results {
@@ -148,11 +222,13 @@ pub(crate) fn store_value(
         ValueClass::F32 => sink.f32_store(at),
         ValueClass::F64 => sink.f64_store(at),
         ValueClass::V128 => sink.v128_store(at),
-        ValueClass::Function | ValueClass::Extern | ValueClass::Exception => match savers[class.saved_table()] {
-            Some(saver) => sink.call(saver).i32_store(at),
-            // Without exceptions in the module a reference to one can only be null.
-            None => sink.drop().i32_const(-1).i32_store(at),
-        },
+        ValueClass::Function | ValueClass::Extern | ValueClass::Exception => {
+            match savers[class.saved_table()] {
+                Some(saver) => sink.call(saver).i32_store(at),
+                // Without exceptions in the module a reference to one can only be null.
+                None => sink.drop().i32_const(-1).i32_store(at),
+            }
+        }
     };
 }
 
@@ -171,11 +247,17 @@ pub(crate) fn dummy_value(
         enc::ValType::V128 => sink.v128_const(0),
         enc::ValType::Ref(reference) if reference.nullable => sink.ref_null(reference.heap_type),
         enc::ValType::Ref(reference) => match reference.heap_type {
-            enc::HeapType::Concrete(index) | enc::HeapType::Exact(index) => sink.ref_func(dummies[&index]),
-            enc::HeapType::Abstract { ty: enc::AbstractHeapType::Func, .. } => sink.ref_func(safepoint),
-            enc::HeapType::Abstract { ty: enc::AbstractHeapType::Extern, .. } => {
-                sink.i32_const(0).ref_i31().extern_convert_any()
+            enc::HeapType::Concrete(index) | enc::HeapType::Exact(index) => {
+                sink.ref_func(dummies[&index])
             }
+            enc::HeapType::Abstract {
+                ty: enc::AbstractHeapType::Func,
+                ..
+            } => sink.ref_func(safepoint),
+            enc::HeapType::Abstract {
+                ty: enc::AbstractHeapType::Extern,
+                ..
+            } => sink.i32_const(0).ref_i31().extern_convert_any(),
             // Exceptions are refused when the module is planned; the others have no values.
             _ => sink.unreachable(),
         },
@@ -190,13 +272,21 @@ pub(crate) fn drop_again(module: &Module<'_>, control_memory: u32) -> Vec<u8> {
     for (segment, data) in (0u32..).zip(&module.data) {
         if data.active.is_none() {
             let flag = at(control_memory, layout.data_dropped(segment));
-            sink.i32_const(0).i32_load8_u(flag).if_(enc::BlockType::Empty).data_drop(segment).end();
+            sink.i32_const(0)
+                .i32_load8_u(flag)
+                .if_(enc::BlockType::Empty)
+                .data_drop(segment)
+                .end();
         }
     }
     for (segment, element) in (0u32..).zip(&module.elements) {
         if matches!(element.kind, ElementKind::Passive) {
             let flag = at(control_memory, layout.element_dropped(segment));
-            sink.i32_const(0).i32_load8_u(flag).if_(enc::BlockType::Empty).elem_drop(segment).end();
+            sink.i32_const(0)
+                .i32_load8_u(flag)
+                .if_(enc::BlockType::Empty)
+                .elem_drop(segment)
+                .end();
         }
     }
     sink.end();
@@ -204,7 +294,11 @@ pub(crate) fn drop_again(module: &Module<'_>, control_memory: u32) -> Vec<u8> {
 }
 
 /// A function that executes an instruction on a segment for a module that cannot.
-pub(crate) fn segment_operation(module: &Module<'_>, control_memory: u32, operation: SegmentOperation) -> Vec<u8> {
+pub(crate) fn segment_operation(
+    module: &Module<'_>,
+    control_memory: u32,
+    operation: SegmentOperation,
+) -> Vec<u8> {
     let mut function = enc::Function::new([]);
     let mut sink = function.instructions();
     for param in 0..segment_parameters(module, operation).len() as u32 {
@@ -220,11 +314,15 @@ pub(crate) fn segment_operation(module: &Module<'_>, control_memory: u32, operat
         }
         SegmentOperation::DataDrop { segment } => {
             sink.data_drop(segment);
-            sink.i32_const(0).i32_const(1).i32_store8(at(control_memory, layout.data_dropped(segment)));
+            sink.i32_const(0)
+                .i32_const(1)
+                .i32_store8(at(control_memory, layout.data_dropped(segment)));
         }
         SegmentOperation::ElementDrop { segment } => {
             sink.elem_drop(segment);
-            sink.i32_const(0).i32_const(1).i32_store8(at(control_memory, layout.element_dropped(segment)));
+            sink.i32_const(0)
+                .i32_const(1)
+                .i32_store8(at(control_memory, layout.element_dropped(segment)));
         }
     }
     sink.end();
@@ -232,19 +330,28 @@ pub(crate) fn segment_operation(module: &Module<'_>, control_memory: u32, operat
 }
 
 /// The operands of an instruction on a segment.
-pub(crate) fn segment_parameters(module: &Module<'_>, operation: SegmentOperation) -> Vec<enc::ValType> {
+pub(crate) fn segment_parameters(
+    module: &Module<'_>,
+    operation: SegmentOperation,
+) -> Vec<enc::ValType> {
     let wide = match operation {
         SegmentOperation::MemoryInit { memory, .. } => module.memories[memory as usize].memory64,
         SegmentOperation::TableInit { table, .. } => module.tables[table as usize].table64,
         _ => return Vec::new(),
     };
-    let address = if wide { enc::ValType::I64 } else { enc::ValType::I32 };
+    let address = if wide {
+        enc::ValType::I64
+    } else {
+        enc::ValType::I32
+    };
     vec![address, enc::ValType::I32, enc::ValType::I32]
 }
 
 /// A function that computes the offset of active data segment `segment`, which the host cannot.
 pub(crate) fn data_offset(module: &Module<'_>, segment: u32) -> Result<Option<Vec<u8>>> {
-    let Some((_, expression)) = &module.data[segment as usize].active else { return Ok(None) };
+    let Some((_, expression)) = &module.data[segment as usize].active else {
+        return Ok(None);
+    };
     let mut body = Vec::new();
     0u32.encode(&mut body);
     let mut reader = expression.get_binary_reader();

@@ -38,7 +38,12 @@ impl Indices {
         let i32 = enc::ValType::I32;
         let hook_type = types.intern(&[], &[]);
         let safepoint_type = types.intern(&[i32], &[i32]);
-        let reference = |heap_type| enc::ValType::Ref(enc::RefType { nullable: true, heap_type });
+        let reference = |heap_type| {
+            enc::ValType::Ref(enc::RefType {
+                nullable: true,
+                heap_type,
+            })
+        };
         let saver_types = [enc::HeapType::FUNC, enc::HeapType::EXTERN, types::EXN]
             .map(|heap_type| types.intern(&[reference(heap_type)], &[i32]));
 
@@ -60,12 +65,27 @@ impl Indices {
             control_memory: module.memories.len() as u32,
             hooks: tables,
             referenced_functions: tables + 1,
-            saved_references: [Some(tables + 2), Some(tables + 3), exceptions.then_some(tables + 4)],
+            saved_references: [
+                Some(tables + 2),
+                Some(tables + 3),
+                exceptions.then_some(tables + 4),
+            ],
             safepoint: function(),
-            savers: [Some(function()), Some(function()), exceptions.then(&mut function)],
+            savers: [
+                Some(function()),
+                Some(function()),
+                exceptions.then(&mut function),
+            ],
             drop_again: function(),
-            dummies: returned_non_null(module).into_iter().map(|ty| (ty, function())).collect(),
-            segments: facts.segment_operations.iter().map(|operation| (*operation, function())).collect(),
+            dummies: returned_non_null(module)
+                .into_iter()
+                .map(|ty| (ty, function()))
+                .collect(),
+            segments: facts
+                .segment_operations
+                .iter()
+                .map(|operation| (*operation, function()))
+                .collect(),
             data_offsets: (0u32..)
                 .zip(&module.data)
                 .filter(|(_, data)| data.active.is_some())
@@ -80,7 +100,8 @@ impl Indices {
 
     /// The type of the helper for an instruction on a segment.
     pub fn segment_type(&self, module: &Module<'_>, operation: SegmentOperation) -> u32 {
-        self.types.get(&helpers::segment_parameters(module, operation), &[])
+        self.types
+            .get(&helpers::segment_parameters(module, operation), &[])
     }
 
     /// The type of the function that computes the offset of an active data segment.
@@ -90,7 +111,10 @@ impl Indices {
 
     /// The dummies as a map for quick look-up.
     pub fn dummy_map(&self) -> HashMap<u32, u32> {
-        self.dummies.iter().map(|(ty, function)| (*ty, *function)).collect()
+        self.dummies
+            .iter()
+            .map(|(ty, function)| (*ty, *function))
+            .collect()
     }
 }
 

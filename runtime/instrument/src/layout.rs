@@ -38,8 +38,15 @@ pub struct Site {
 ///
 /// [`Error::NoFunction`] unless `function` is defined in the module; [`Error::NoPoint`] if there is no instruction in
 /// live code at a point's offset, or no call where one is to be in progress.
-pub fn layouts(module: &Module<'_>, facts: &Facts, function: u32, points: &[Point]) -> Result<Vec<PointLayout>> {
-    let mut validator = module.function_validator(function)?.into_validator(Default::default());
+pub fn layouts(
+    module: &Module<'_>,
+    facts: &Facts,
+    function: u32,
+    points: &[Point],
+) -> Result<Vec<PointLayout>> {
+    let mut validator = module
+        .function_validator(function)?
+        .into_validator(Default::default());
     let analysis = Analysis::new(module, &facts.plan, function, points)?;
     let body = module.body(function);
     let mut locals = body.get_locals_reader()?;
@@ -56,39 +63,65 @@ pub fn layouts(module: &Module<'_>, facts: &Facts, function: u32, points: &[Poin
             if !points.contains(&point) {
                 continue;
             }
-            let Some(live) = analysis.live_at(point) else { continue };
-            let mut layout = PointLayout { locals: Vec::new(), operands: Vec::new(), results: Vec::new(), callee: None };
+            let Some(live) = analysis.live_at(point) else {
+                continue;
+            };
+            let mut layout = PointLayout {
+                locals: Vec::new(),
+                operands: Vec::new(),
+                results: Vec::new(),
+                callee: None,
+            };
             for local in live {
-                let ty = validator.get_local_type(*local).ok_or(Error::NoPoint { function, point })?;
+                let ty = validator
+                    .get_local_type(*local)
+                    .ok_or(Error::NoPoint { function, point })?;
                 layout.locals.push((*local, ValueClass::of(ty)));
             }
             let mut height = validator.operand_stack_height();
             if matches!(point, Point::Calling(_)) {
-                let (callee, ty) = call_type(module, &operator).ok_or(Error::NoPoint { function, point })?;
+                let (callee, ty) =
+                    call_type(module, &operator).ok_or(Error::NoPoint { function, point })?;
                 let (arguments, _) = operator.operator_arity(&validator).unwrap_or((0, 0));
                 height -= arguments;
                 layout.callee = callee;
-                layout.results = module.types[ty as usize].results().iter().map(|ty| ValueClass::of(*ty)).collect();
+                layout.results = module.types[ty as usize]
+                    .results()
+                    .iter()
+                    .map(|ty| ValueClass::of(*ty))
+                    .collect();
             }
             let top = validator.operand_stack_height();
             for place in 0..height {
-                let ty = validator.get_operand_type((top - 1 - place) as usize).flatten();
-                layout.operands.push(ValueClass::of(ty.ok_or(Error::NoPoint { function, point })?));
+                let ty = validator
+                    .get_operand_type((top - 1 - place) as usize)
+                    .flatten();
+                layout.operands.push(ValueClass::of(
+                    ty.ok_or(Error::NoPoint { function, point })?,
+                ));
             }
             found.insert(point, layout);
         }
         validator.op(offset, &operator)?;
     }
-    let layout = |point: &Point| found.get(point).cloned().ok_or(Error::NoPoint { function, point: *point });
+    let layout = |point: &Point| {
+        found.get(point).cloned().ok_or(Error::NoPoint {
+            function,
+            point: *point,
+        })
+    };
     points.iter().map(layout).collect()
 }
 
 fn call_type(module: &Module<'_>, operator: &Operator<'_>) -> Option<(Option<u32>, u32)> {
     match *operator {
-        Operator::Call { function_index } => {
-            Some((Some(function_index), module.functions[function_index as usize]))
+        Operator::Call { function_index } => Some((
+            Some(function_index),
+            module.functions[function_index as usize],
+        )),
+        Operator::CallIndirect { type_index, .. } | Operator::CallRef { type_index } => {
+            Some((None, type_index))
         }
-        Operator::CallIndirect { type_index, .. } | Operator::CallRef { type_index } => Some((None, type_index)),
         _ => None,
     }
 }
@@ -107,7 +140,13 @@ pub fn sites(module: &Module<'_>, function: u32, offsets: &[u32]) -> Result<Vec<
     let mut found = HashMap::new();
     let mut operators = body.get_operators_reader()?;
     let first = Point::Next(operators.original_position() as u32);
-    found.insert(body.range().start as u32, Site { layout: first, innermost: first });
+    found.insert(
+        body.range().start as u32,
+        Site {
+            layout: first,
+            innermost: first,
+        },
+    );
     while !operators.eof() {
         let (operator, offset) = operators.read_with_offset()?;
         let next = Point::Next(operators.original_position() as u32);
@@ -116,13 +155,28 @@ pub fn sites(module: &Module<'_>, function: u32, offsets: &[u32]) -> Result<Vec<
             continue;
         }
         if call_type(module, &operator).is_some() {
-            found.insert(offset, Site { layout: Point::Calling(offset), innermost: next });
+            found.insert(
+                offset,
+                Site {
+                    layout: Point::Calling(offset),
+                    innermost: next,
+                },
+            );
         } else if matches!(operator, Operator::Loop { .. }) {
-            found.insert(offset, Site { layout: next, innermost: next });
+            found.insert(
+                offset,
+                Site {
+                    layout: next,
+                    innermost: next,
+                },
+            );
         }
     }
     let site = |offset: &u32| {
-        found.get(offset).copied().ok_or(Error::NoPoint { function, point: Point::Next(*offset) })
+        found.get(offset).copied().ok_or(Error::NoPoint {
+            function,
+            point: Point::Next(*offset),
+        })
     };
     offsets.iter().map(site).collect()
 }

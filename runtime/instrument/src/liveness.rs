@@ -34,7 +34,11 @@ type Set = u128;
 impl Flow {
     /// No blocks yet.
     pub fn new() -> Self {
-        Self { accesses: Vec::new(), starts: Vec::new(), edges: Vec::new() }
+        Self {
+            accesses: Vec::new(),
+            starts: Vec::new(),
+            edges: Vec::new(),
+        }
     }
 
     /// Begins a new block, which the next accesses belong to.
@@ -54,7 +58,10 @@ impl Flow {
     }
 
     fn accesses_of(&self, block: usize) -> &[Access] {
-        let end = self.starts.get(block + 1).map_or(self.accesses.len(), |start| *start as usize);
+        let end = self
+            .starts
+            .get(block + 1)
+            .map_or(self.accesses.len(), |start| *start as usize);
         &self.accesses[self.starts[block] as usize..end]
     }
 
@@ -69,7 +76,11 @@ impl Flow {
         for block in 1..successors.len() {
             successors[block] += successors[block - 1];
         }
-        let mut points: Vec<Point> = self.accesses.iter().filter_map(|access| access.point()).collect();
+        let mut points: Vec<Point> = self
+            .accesses
+            .iter()
+            .filter_map(|access| access.point())
+            .collect();
         points.sort_unstable();
         points.dedup();
         let locals = vec![Vec::new(); points.len()];
@@ -77,7 +88,11 @@ impl Flow {
         if live.points.is_empty() {
             return live;
         }
-        let highest = self.accesses.iter().filter_map(|access| access.used()).max();
+        let highest = self
+            .accesses
+            .iter()
+            .filter_map(|access| access.used())
+            .max();
         for first in (0..=highest.unwrap_or(0)).step_by(Set::BITS as usize) {
             self.solve_column(first, &successors, &mut live);
         }
@@ -95,7 +110,9 @@ impl Flow {
         }
         let at_end = |entry: &[Set], block: usize| {
             let range = successors[block] as usize..successors[block + 1] as usize;
-            self.edges[range].iter().fold(0, |set, &(_, to)| set | entry[to as usize])
+            self.edges[range]
+                .iter()
+                .fold(0, |set, &(_, to)| set | entry[to as usize])
         };
         // Blocks are numbered in program order, so a sweep from the last to the first settles all but loops, and
         // every further sweep at least one more level of loops.
@@ -138,7 +155,12 @@ impl Access {
 
     /// Steps backward over the access: `set` is what is live after it and becomes what is live before it.
     fn apply(&self, first: u32, set: &mut Set, defined: Option<&mut Set>) {
-        let bit = |local: u32| local.checked_sub(first).filter(|bit| *bit < Set::BITS).map_or(0, |bit| 1 << bit);
+        let bit = |local: u32| {
+            local
+                .checked_sub(first)
+                .filter(|bit| *bit < Set::BITS)
+                .map_or(0, |bit| 1 << bit)
+        };
         match *self {
             Self::Use(local) => *set |= bit(local),
             Self::Define(local) => {
@@ -155,7 +177,9 @@ impl Access {
 
 impl Live {
     fn extend(&mut self, point: Point, first: u32, mut set: Set) {
-        let Ok(index) = self.points.binary_search(&point) else { return };
+        let Ok(index) = self.points.binary_search(&point) else {
+            return;
+        };
         // A point may have been noted twice in a row, which gives the same set twice.
         if self.locals[index].last().is_some_and(|last| *last >= first) {
             return;

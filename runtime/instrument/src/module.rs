@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use wasmparser::types::CoreTypeId;
 use wasmparser::{
-    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FunctionBody,
-    GlobalType, MemoryType, Parser, Payload, TableType, TypeRef, UnpackedIndex, ValType, ValidPayload,
-    Validator, ValidatorResources, WasmFeatures,
+    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType,
+    FunctionBody, GlobalType, MemoryType, Parser, Payload, TableType, TypeRef, UnpackedIndex,
+    ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 /// An import: where it comes from and what it is.
@@ -101,13 +101,25 @@ impl<'a> Module<'a> {
             Err(error) => return Err(explain(bytes, error)),
         };
         if module.memories.iter().any(|memory| memory.shared) {
-            return Err(Error::Unsupported { feature: "a shared memory (threads)".into() });
+            return Err(Error::Unsupported {
+                feature: "a shared memory (threads)".into(),
+            });
         }
-        let signatures = module.types.iter().flat_map(|ty| ty.params().iter().chain(ty.results()));
+        let signatures = module
+            .types
+            .iter()
+            .flat_map(|ty| ty.params().iter().chain(ty.results()));
         let globals = module.globals.iter().map(|global| &global.content_type);
         let collected = signatures.chain(globals).any(|ty| types::is_collected(*ty))
-            || module.tables.iter().any(|table| types::is_collected(ValType::Ref(table.element_type)));
-        if collected { Err(Error::collected()) } else { Ok(module) }
+            || module
+                .tables
+                .iter()
+                .any(|table| types::is_collected(ValType::Ref(table.element_type)));
+        if collected {
+            Err(Error::collected())
+        } else {
+            Ok(module)
+        }
     }
 
     fn parse_with(bytes: &'a [u8], features: WasmFeatures) -> Result<Self> {
@@ -165,7 +177,8 @@ impl<'a> Module<'a> {
             Payload::TypeSection(reader) => {
                 for group in reader {
                     for ty in group?.into_types() {
-                        let wasmparser::CompositeInnerType::Func(func) = ty.composite_type.inner else {
+                        let wasmparser::CompositeInnerType::Func(func) = ty.composite_type.inner
+                        else {
                             return Err(Error::collected());
                         };
                         self.types.push(func);
@@ -175,7 +188,11 @@ impl<'a> Module<'a> {
             Payload::ImportSection(reader) => {
                 for import in reader.into_imports() {
                     let import = import?;
-                    self.read_import(Import { module: import.module, name: import.name, ty: import.ty });
+                    self.read_import(Import {
+                        module: import.module,
+                        name: import.name,
+                        ty: import.ty,
+                    });
                 }
             }
             Payload::FunctionSection(reader) => {
@@ -206,7 +223,11 @@ impl<'a> Module<'a> {
             Payload::ExportSection(reader) => {
                 for export in reader {
                     let export = export?;
-                    self.exports.push(Export { name: export.name, kind: export.kind, index: export.index });
+                    self.exports.push(Export {
+                        name: export.name,
+                        kind: export.kind,
+                        index: export.index,
+                    });
                 }
             }
             Payload::StartSection { func, .. } => self.start = Some(func),
@@ -219,14 +240,21 @@ impl<'a> Module<'a> {
                 for data in reader {
                     let data = data?;
                     let active = match data.kind {
-                        DataKind::Active { memory_index, offset_expr } => Some((memory_index, offset_expr)),
+                        DataKind::Active {
+                            memory_index,
+                            offset_expr,
+                        } => Some((memory_index, offset_expr)),
                         DataKind::Passive => None,
                     };
-                    self.data.push(DataSegment { active, bytes: data.data });
+                    self.data.push(DataSegment {
+                        active,
+                        bytes: data.data,
+                    });
                 }
             }
             Payload::CustomSection(custom) if custom.name() == "name" => {
-                self.name_section = Some(custom.data_offset()..custom.data_offset() + custom.data().len());
+                self.name_section =
+                    Some(custom.data_offset()..custom.data_offset() + custom.data().len());
             }
             _ => {}
         }
@@ -272,9 +300,14 @@ impl<'a> Module<'a> {
     }
 
     /// A validator for the body of function `index`.
-    pub(crate) fn function_validator(&self, index: u32) -> Result<FuncToValidate<ValidatorResources>> {
+    pub(crate) fn function_validator(
+        &self,
+        index: u32,
+    ) -> Result<FuncToValidate<ValidatorResources>> {
         match &self.resources {
-            Some(resources) if index >= self.imported_functions && (index as usize) < self.functions.len() => {
+            Some(resources)
+                if index >= self.imported_functions && (index as usize) < self.functions.len() =>
+            {
                 Ok(FuncToValidate {
                     resources: resources.clone(),
                     index,
@@ -290,7 +323,9 @@ impl<'a> Module<'a> {
     pub(crate) fn type_index(&self, index: UnpackedIndex) -> u32 {
         match index {
             UnpackedIndex::Module(index) => index,
-            UnpackedIndex::RecGroup(_) => unreachable!("types outside the type section name no recursion group"),
+            UnpackedIndex::RecGroup(_) => {
+                unreachable!("types outside the type section name no recursion group")
+            }
             UnpackedIndex::Id(id) => self.type_index_of_id[&id],
         }
     }
@@ -307,8 +342,10 @@ impl<'a> Module<'a> {
 
     /// The import that is function `index`, if it is one.
     pub fn imported_function(&self, index: u32) -> Option<&Import<'a>> {
-        let mut functions =
-            self.imports.iter().filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+        let mut functions = self
+            .imports
+            .iter()
+            .filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
         functions.nth(index as usize)
     }
 
@@ -354,7 +391,9 @@ impl<'a> Module<'a> {
 
     /// Parameter and result types of function `index`, if there is one.
     pub fn signature(&self, index: u32) -> Option<(&[ValType], &[ValType])> {
-        let ty = self.types.get(*self.functions.get(index as usize)? as usize)?;
+        let ty = self
+            .types
+            .get(*self.functions.get(index as usize)? as usize)?;
         Some((ty.params(), ty.results()))
     }
 
@@ -375,12 +414,18 @@ impl<'a> Module<'a> {
 
     /// Which element segments are passive, that is, can still be used by the program until it drops them.
     pub fn passive_elements(&self) -> impl Iterator<Item = u32> {
-        (0u32..).zip(&self.elements).filter(|(_, element)| matches!(element.kind, ElementKind::Passive)).map(|(i, _)| i)
+        (0u32..)
+            .zip(&self.elements)
+            .filter(|(_, element)| matches!(element.kind, ElementKind::Passive))
+            .map(|(i, _)| i)
     }
 
     /// Functions that a function reference can point to: named by an element segment or exported, plus those in
     /// `referenced`, which is what function bodies mention. Ascending, without repetition.
-    pub(crate) fn referenced_functions(&self, referenced: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+    pub(crate) fn referenced_functions(
+        &self,
+        referenced: impl Iterator<Item = u32>,
+    ) -> Result<Vec<u32>> {
         let mut functions: Vec<u32> = referenced.collect();
         for element in &self.elements {
             match &element.items {
@@ -410,7 +455,10 @@ impl<'a> Module<'a> {
                 }
             }
         }
-        let exported = self.exports.iter().filter(|export| matches!(export.kind, ExternalKind::Func));
+        let exported = self
+            .exports
+            .iter()
+            .filter(|export| matches!(export.kind, ExternalKind::Func));
         functions.extend(exported.map(|export| export.index));
         functions.sort_unstable();
         functions.dedup();
@@ -430,11 +478,20 @@ fn collect_referenced(expression: &ConstExpr<'_>, functions: &mut Vec<u32>) -> R
 
 /// Tells whether bytes that were refused are a valid module that uses a feature we refuse.
 pub(crate) fn explain(bytes: &[u8], error: Error) -> Error {
-    let Error::Invalid(invalid) = &error else { return error };
-    let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
+    let Error::Invalid(invalid) = &error else {
+        return error;
+    };
+    let valid = |features| {
+        Validator::new_with_features(features)
+            .validate_all(bytes)
+            .is_ok()
+    };
     if !valid(known_features()) {
         return error;
     }
-    let feature = format!("a proposal that is not part of WebAssembly 3 ({})", invalid.message());
+    let feature = format!(
+        "a proposal that is not part of WebAssembly 3 ({})",
+        invalid.message()
+    );
     Error::Unsupported { feature }
 }

@@ -77,7 +77,10 @@ impl fmt::Display for Name {
 /// What the names of added exports begin with: nothing that an export of the program begins with.
 pub(crate) fn prefix(exports: &[Export<'_>]) -> String {
     let mut prefix = "wsnap:".to_owned();
-    while exports.iter().any(|export| export.name.starts_with(&prefix)) {
+    while exports
+        .iter()
+        .any(|export| export.name.starts_with(&prefix))
+    {
         prefix.push(':');
     }
     prefix

@@ -48,7 +48,11 @@ impl Plan {
     /// Decides for all functions, given their summaries.
     pub fn new(module: &Module<'_>, summaries: &[Summary], options: Options) -> Self {
         let imported = module.imported_functions;
-        let mut plan = Self { imported, decisions: vec![Decision::default(); summaries.len()], options };
+        let mut plan = Self {
+            imported,
+            decisions: vec![Decision::default(); summaries.len()],
+            options,
+        };
         let mut long = vec![0u64; summaries.len()];
         for component in strongly_connected(imported, summaries) {
             plan.decide(module, &component, summaries, &mut long);
@@ -58,7 +62,11 @@ impl Plan {
 
     /// A plan whose decisions were made before.
     pub fn from_decisions(module: &Module<'_>, decisions: Vec<Decision>, options: Options) -> Self {
-        Self { imported: module.imported_functions, decisions, options }
+        Self {
+            imported: module.imported_functions,
+            decisions,
+            options,
+        }
     }
 
     /// The decisions for all defined functions.
@@ -67,15 +75,24 @@ impl Plan {
     }
 
     /// Decides for the members of a strongly connected component of the call graph, whose callees are decided.
-    fn decide(&mut self, module: &Module<'_>, component: &[u32], summaries: &[Summary], instructions: &mut [u64]) {
+    fn decide(
+        &mut self,
+        module: &Module<'_>,
+        component: &[u32],
+        summaries: &[Summary],
+        instructions: &mut [u64],
+    ) {
         let direct = |member: u32| {
             let summary = &summaries[member as usize];
             summary.callees.iter().chain(&summary.tail_callees).copied()
         };
         let within = |function: u32| {
-            function.checked_sub(self.imported).is_some_and(|defined| component.binary_search(&defined).is_ok())
+            function
+                .checked_sub(self.imported)
+                .is_some_and(|defined| component.binary_search(&defined).is_ok())
         };
-        let recursive = component.len() > 1 || component.iter().any(|&member| direct(member).any(within));
+        let recursive =
+            component.len() > 1 || component.iter().any(|&member| direct(member).any(within));
         let suspends = recursive
             || component.iter().any(|&member| {
                 let summary = &summaries[member as usize];
@@ -89,7 +106,9 @@ impl Plan {
             let defined = direct(member).filter_map(|callee| callee.checked_sub(self.imported));
             summary.calls_indirectly
                 || summary.tail_calls_indirectly
-                || defined.into_iter().any(|callee| self.decisions[callee as usize].calls_unknown)
+                || defined
+                    .into_iter()
+                    .any(|callee| self.decisions[callee as usize].calls_unknown)
         });
         let length = component.iter().fold(0u64, |sum, &member| {
             let summary = &summaries[member as usize];
@@ -103,7 +122,10 @@ impl Plan {
             let summary = &summaries[member as usize];
             instructions[member as usize] = if suspends || long { 0 } else { length };
             let tail_cycle = summary.tail_calls_indirectly
-                || summary.tail_callees.iter().any(|&callee| recursive && within(callee));
+                || summary
+                    .tail_callees
+                    .iter()
+                    .any(|&callee| recursive && within(callee));
             self.decisions[member as usize] = Decision {
                 suspends: suspends || long,
                 checks_all_calls: long,
@@ -115,7 +137,10 @@ impl Plan {
                 rewritten: suspends
                     || long
                     || !summary.segment_operations.is_empty()
-                    || summary.referenced.iter().any(|function| module.is_imported_function(*function)),
+                    || summary
+                        .referenced
+                        .iter()
+                        .any(|function| module.is_imported_function(*function)),
             };
         }
     }
@@ -145,18 +170,26 @@ fn strongly_connected(imported: u32, summaries: &[Summary]) -> Vec<Vec<u32>> {
     let successor = |function: u32, next: usize| -> Option<u32> {
         let summary = &summaries[function as usize];
         let split = summary.callees.len();
-        let list = if next < split { &summary.callees[next..] } else { summary.tail_callees.get(next - split..)? };
+        let list = if next < split {
+            &summary.callees[next..]
+        } else {
+            summary.tail_callees.get(next - split..)?
+        };
         list.first().copied()
     };
     let count = summaries.len();
     let (mut order, mut low) = (vec![UNSEEN; count], vec![0u32; count]);
-    let (mut on_stack, mut stack, mut components) = (vec![false; count], Vec::new(), Vec::<Vec<u32>>::new());
+    let (mut on_stack, mut stack, mut components) =
+        (vec![false; count], Vec::new(), Vec::<Vec<u32>>::new());
     let mut seen = 0u32;
     for root in 0..count as u32 {
         if order[root as usize] != UNSEEN {
             continue;
         }
-        let mut visits = vec![Visit { function: root, next: 0 }];
+        let mut visits = vec![Visit {
+            function: root,
+            next: 0,
+        }];
         while let Some(visit) = visits.last_mut() {
             let function = visit.function as usize;
             if visit.next == 0 && order[function] == UNSEEN {
@@ -168,9 +201,14 @@ fn strongly_connected(imported: u32, summaries: &[Summary]) -> Vec<Vec<u32>> {
             }
             if let Some(callee) = successor(visit.function, visit.next) {
                 visit.next += 1;
-                let Some(callee) = callee.checked_sub(imported) else { continue };
+                let Some(callee) = callee.checked_sub(imported) else {
+                    continue;
+                };
                 if order[callee as usize] == UNSEEN {
-                    visits.push(Visit { function: callee, next: 0 });
+                    visits.push(Visit {
+                        function: callee,
+                        next: 0,
+                    });
                 } else if on_stack[callee as usize] {
                     low[function] = low[function].min(order[callee as usize]);
                 }

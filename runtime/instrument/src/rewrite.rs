@@ -44,7 +44,11 @@ pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
     let facts = Facts::new(module, &summaries, options)?;
     refuse_exception_results(module)?;
     let indices = Indices::new(module, &facts);
-    let builder = Builder { module, facts: &facts, indices: &indices };
+    let builder = Builder {
+        module,
+        facts: &facts,
+        indices: &indices,
+    };
     let wasm = builder.build(&summaries)?;
     Ok(Rewritten { wasm, facts })
 }
@@ -52,10 +56,17 @@ pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
 /// A function that unwinds must return something, and there is no way to make up an exception.
 fn refuse_exception_results(module: &Module<'_>) -> Result<()> {
     let non_null_exception = |ty: &wasmparser::ValType| {
-        types::is_non_null(types::encode(module, *ty)) && ValueClass::of(*ty) == ValueClass::Exception
+        types::is_non_null(types::encode(module, *ty))
+            && ValueClass::of(*ty) == ValueClass::Exception
     };
-    if module.types.iter().any(|ty| ty.results().iter().any(non_null_exception)) {
-        return Err(Error::Unsupported { feature: "a function that returns an exception reference without null".into() });
+    if module
+        .types
+        .iter()
+        .any(|ty| ty.results().iter().any(non_null_exception))
+    {
+        return Err(Error::Unsupported {
+            feature: "a function that returns an exception reference without null".into(),
+        });
     }
     Ok(())
 }
@@ -81,7 +92,9 @@ impl Reencode for FunctionIndices<'_, '_> {
 fn reencoded<T>(result: Result<T, enc::reencode::Error>) -> Result<T> {
     result.map_err(|error| match error {
         enc::reencode::Error::ParseError(error) => Error::Invalid(error),
-        other => Error::Unsupported { feature: format!("something that cannot be encoded ({other})") },
+        other => Error::Unsupported {
+            feature: format!("something that cannot be encoded ({other})"),
+        },
     })
 }
 
@@ -90,15 +103,24 @@ impl<'a> Builder<'_, 'a> {
         let bodies = self.bodies()?;
         let mut output = enc::Module::new();
         let types = self.indices.types.section(self.module);
-        output.section(&enc::RawSection { id: enc::SectionId::Type as u8, data: &types });
+        output.section(&enc::RawSection {
+            id: enc::SectionId::Type as u8,
+            data: &types,
+        });
         for (_, range) in self.sections(section::IMPORT) {
-            output.section(&enc::RawSection { id: section::IMPORT, data: &self.module.bytes[range] });
+            output.section(&enc::RawSection {
+                id: section::IMPORT,
+                data: &self.module.bytes[range],
+            });
         }
         output.section(&self.functions());
         output.section(&self.tables()?);
         output.section(&self.memories());
         for (_, range) in self.sections(section::TAG) {
-            output.section(&enc::RawSection { id: section::TAG, data: &self.module.bytes[range] });
+            output.section(&enc::RawSection {
+                id: section::TAG,
+                data: &self.module.bytes[range],
+            });
         }
         let mut globals = enc::GlobalSection::new();
         for (_, range) in self.sections(section::GLOBAL) {
@@ -109,7 +131,9 @@ impl<'a> Builder<'_, 'a> {
         output.section(&self.exports(summaries));
         output.section(&self.elements()?);
         if !self.module.data.is_empty() {
-            output.section(&enc::DataCountSection { count: self.module.data.len() as u32 });
+            output.section(&enc::DataCountSection {
+                count: self.module.data.len() as u32,
+            });
         }
         let hints = self.hints(&bodies);
         if !hints.is_empty() {
@@ -119,13 +143,20 @@ impl<'a> Builder<'_, 'a> {
         output.section(&self.data());
         if let Some(range) = &self.module.name_section {
             let data = Cow::Borrowed(&self.module.bytes[range.clone()]);
-            output.section(&enc::CustomSection { name: "name".into(), data });
+            output.section(&enc::CustomSection {
+                name: "name".into(),
+                data,
+            });
         }
         Ok(output.finish())
     }
 
     fn sections(&self, id: u8) -> impl Iterator<Item = (u8, std::ops::Range<usize>)> {
-        self.module.sections.iter().filter(move |(other, _)| *other == id).cloned()
+        self.module
+            .sections
+            .iter()
+            .filter(move |(other, _)| *other == id)
+            .cloned()
     }
 
     fn reader(&self, range: std::ops::Range<usize>) -> BinaryReader<'a> {
@@ -150,7 +181,9 @@ impl<'a> Builder<'_, 'a> {
             .into_par_iter()
             .map(|function| {
                 let rewritten = self.facts.plan.decision(function).rewritten;
-                rewritten.then(|| emit::rewrite(&surroundings, function)).transpose()
+                rewritten
+                    .then(|| emit::rewrite(&surroundings, function))
+                    .transpose()
             })
             .collect()
     }
@@ -159,7 +192,10 @@ impl<'a> Builder<'_, 'a> {
         let (module, indices) = (self.module, self.indices);
         let mut section = enc::FunctionSection::new();
         let imported = module.imported_functions as usize;
-        for ty in module.functions[imported..].iter().chain(&module.functions[..imported]) {
+        for ty in module.functions[imported..]
+            .iter()
+            .chain(&module.functions[..imported])
+        {
             section.function(*ty);
         }
         section.function(indices.safepoint_type);
@@ -232,10 +268,22 @@ impl<'a> Builder<'_, 'a> {
         let mut add = |name: Name, kind: enc::ExportKind, index: u32| {
             section.export(&name.in_module(module), kind, index);
         };
-        add(Name::Control, enc::ExportKind::Memory, indices.control_memory);
+        add(
+            Name::Control,
+            enc::ExportKind::Memory,
+            indices.control_memory,
+        );
         add(Name::Hooks, enc::ExportKind::Table, indices.hooks);
-        add(Name::ReferencedFunctions, enc::ExportKind::Table, indices.referenced_functions);
-        let names = [Name::SavedFunctions, Name::SavedExterns, Name::SavedExceptions];
+        add(
+            Name::ReferencedFunctions,
+            enc::ExportKind::Table,
+            indices.referenced_functions,
+        );
+        let names = [
+            Name::SavedFunctions,
+            Name::SavedExterns,
+            Name::SavedExceptions,
+        ];
         for (name, table) in names.into_iter().zip(indices.saved_references) {
             if let Some(table) = table {
                 add(name, enc::ExportKind::Table, table);
@@ -256,9 +304,18 @@ impl<'a> Builder<'_, 'a> {
         add(Name::Safepoint, enc::ExportKind::Func, indices.safepoint);
         add(Name::DropAgain, enc::ExportKind::Func, indices.drop_again);
         if let Some(start) = module.start {
-            add(Name::Start, enc::ExportKind::Func, main_function(module, start));
+            add(
+                Name::Start,
+                enc::ExportKind::Func,
+                main_function(module, start),
+            );
         }
-        let helpers = indices.savers.iter().flatten().chain(indices.dummies.values()).chain(indices.segments.values());
+        let helpers = indices
+            .savers
+            .iter()
+            .flatten()
+            .chain(indices.dummies.values())
+            .chain(indices.segments.values());
         for helper in helpers {
             add(Name::Helper(*helper), enc::ExportKind::Func, *helper);
         }
@@ -293,8 +350,12 @@ impl<'a> Builder<'_, 'a> {
             let reader = wasmparser::ElementSectionReader::new(self.reader(range))?;
             reencoded(FunctionIndices(self.module).parse_element_section(&mut section, reader))?;
         }
-        let referenced: Vec<u32> =
-            self.facts.referenced.iter().map(|function| main_function(self.module, *function)).collect();
+        let referenced: Vec<u32> = self
+            .facts
+            .referenced
+            .iter()
+            .map(|function| main_function(self.module, *function))
+            .collect();
         if !referenced.is_empty() {
             section.active(
                 Some(self.indices.referenced_functions),
@@ -325,15 +386,33 @@ impl<'a> Builder<'_, 'a> {
         let control = indices.control_memory;
         let mut section = enc::CodeSection::new();
         for (original, body) in module.bodies.iter().zip(bodies) {
-            section.raw(body.as_ref().map_or(original.as_bytes(), |body| &body.bytes));
+            section.raw(
+                body.as_ref()
+                    .map_or(original.as_bytes(), |body| &body.bytes),
+            );
         }
         let dummies = indices.dummy_map();
         for import in 0..module.imported_functions {
-            let body = helpers::wrapper(module, control, indices.safepoint, indices.savers, import, &dummies);
+            let body = helpers::wrapper(
+                module,
+                control,
+                indices.safepoint,
+                indices.savers,
+                import,
+                &dummies,
+            );
             section.raw(&body);
         }
-        section.raw(&helpers::safepoint(control, indices.hooks, indices.hook_type));
-        let classes = [ValueClass::Function, ValueClass::Extern, ValueClass::Exception];
+        section.raw(&helpers::safepoint(
+            control,
+            indices.hooks,
+            indices.hook_type,
+        ));
+        let classes = [
+            ValueClass::Function,
+            ValueClass::Extern,
+            ValueClass::Exception,
+        ];
         for (class, table) in classes.into_iter().zip(indices.saved_references) {
             if let Some(table) = table {
                 section.raw(&helpers::save_reference(control, class, table));
@@ -359,7 +438,11 @@ impl<'a> Builder<'_, 'a> {
     fn data(&self) -> enc::DataSection {
         let mut section = enc::DataSection::new();
         for data in &self.module.data {
-            let bytes = if data.active.is_some() { &[] } else { data.bytes };
+            let bytes = if data.active.is_some() {
+                &[]
+            } else {
+                data.bytes
+            };
             section.passive(bytes.iter().copied());
         }
         section

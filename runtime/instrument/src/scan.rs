@@ -45,16 +45,26 @@ pub(crate) fn scan(module: &Module<'_>) -> Result<Vec<Summary>> {
         .collect()
 }
 
-fn scan_function(module: &Module<'_>, function: u32, allocations: &mut FuncValidatorAllocations) -> Result<Summary> {
+fn scan_function(
+    module: &Module<'_>,
+    function: u32,
+    allocations: &mut FuncValidatorAllocations,
+) -> Result<Summary> {
     let body = module.body(function);
-    let mut validator = module.function_validator(function)?.into_validator(std::mem::take(allocations));
+    let mut validator = module
+        .function_validator(function)?
+        .into_validator(std::mem::take(allocations));
     validator.validate(body)?;
     *allocations = validator.into_allocations();
 
     let mut summary = Summary::default();
     let ty = module.function_type(function);
     let mut reader = body.get_locals_reader()?;
-    let mut mentions_exceptions = ty.params().iter().chain(ty.results()).any(|ty| is_exception(*ty));
+    let mut mentions_exceptions = ty
+        .params()
+        .iter()
+        .chain(ty.results())
+        .any(|ty| is_exception(*ty));
     for _ in 0..reader.get_count() {
         let (_, ty) = reader.read()?;
         if types::is_collected(ty) {
@@ -83,13 +93,18 @@ fn scan_function(module: &Module<'_>, function: u32, allocations: &mut FuncValid
 impl Summary {
     fn note(&mut self, operator: &Operator<'_>) {
         self.instructions += 1;
-        self.segment_operations.extend(SegmentOperation::of(operator));
+        self.segment_operations
+            .extend(SegmentOperation::of(operator));
         match *operator {
             Operator::Loop { .. } => self.loops = true,
             Operator::Call { function_index } => self.callees.push(function_index),
             Operator::ReturnCall { function_index } => self.tail_callees.push(function_index),
-            Operator::CallIndirect { .. } | Operator::CallRef { .. } => self.calls_indirectly = true,
-            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => self.tail_calls_indirectly = true,
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
+                self.calls_indirectly = true
+            }
+            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
+                self.tail_calls_indirectly = true
+            }
             Operator::RefFunc { function_index } => self.referenced.push(function_index),
             Operator::TryTable { .. } => (self.catches, self.exceptions) = (true, true),
             Operator::Throw { .. } | Operator::ThrowRef => self.exceptions = true,
@@ -107,7 +122,9 @@ impl Summary {
 fn makes_collected(operator: &Operator<'_>) -> bool {
     match operator {
         Operator::RefI31 | Operator::AnyConvertExtern => true,
-        Operator::RefNull { hty } => RefType::new(true, *hty).is_some_and(|ty| types::is_collected(ValType::Ref(ty))),
+        Operator::RefNull { hty } => {
+            RefType::new(true, *hty).is_some_and(|ty| types::is_collected(ValType::Ref(ty)))
+        }
         _ => false,
     }
 }

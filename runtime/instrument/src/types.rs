@@ -55,8 +55,14 @@ impl ValueClass {
             ValType::F64 => Self::F64,
             ValType::V128 => Self::V128,
             ValType::Ref(reference) => match reference.heap_type() {
-                HeapType::Abstract { ty: AbstractHeapType::Extern | AbstractHeapType::NoExtern, .. } => Self::Extern,
-                HeapType::Abstract { ty: AbstractHeapType::Exn | AbstractHeapType::NoExn, .. } => Self::Exception,
+                HeapType::Abstract {
+                    ty: AbstractHeapType::Extern | AbstractHeapType::NoExtern,
+                    ..
+                } => Self::Extern,
+                HeapType::Abstract {
+                    ty: AbstractHeapType::Exn | AbstractHeapType::NoExn,
+                    ..
+                } => Self::Exception,
                 // Every other heap type that is admitted is one of functions.
                 _ => Self::Function,
             },
@@ -65,7 +71,10 @@ impl ValueClass {
 }
 
 /// The heap type of all exceptions.
-pub(crate) const EXN: enc::HeapType = enc::HeapType::Abstract { shared: false, ty: enc::AbstractHeapType::Exn };
+pub(crate) const EXN: enc::HeapType = enc::HeapType::Abstract {
+    shared: false,
+    ty: enc::AbstractHeapType::Exn,
+};
 
 /// The encoder's form of a value type of `module`.
 pub(crate) fn encode(module: &Module<'_>, ty: ValType) -> enc::ValType {
@@ -83,7 +92,9 @@ pub(crate) fn encode(module: &Module<'_>, ty: ValType) -> enc::ValType {
 pub(crate) fn encode_ref(module: &Module<'_>, ty: RefType) -> enc::RefType {
     use enc::AbstractHeapType as Abstract;
     let heap_type = match ty.heap_type() {
-        HeapType::Concrete(index) | HeapType::Exact(index) => enc::HeapType::Concrete(module.type_index(index)),
+        HeapType::Concrete(index) | HeapType::Exact(index) => {
+            enc::HeapType::Concrete(module.type_index(index))
+        }
         HeapType::Abstract { shared, ty } => {
             let ty = match ty {
                 AbstractHeapType::Extern => Abstract::Extern,
@@ -96,13 +107,19 @@ pub(crate) fn encode_ref(module: &Module<'_>, ty: RefType) -> enc::RefType {
             enc::HeapType::Abstract { shared, ty }
         }
     };
-    enc::RefType { nullable: ty.is_nullable(), heap_type }
+    enc::RefType {
+        nullable: ty.is_nullable(),
+        heap_type,
+    }
 }
 
 /// The same type, but admitting null, so that a local of it needs no initial value.
 pub(crate) fn nullable(ty: enc::ValType) -> enc::ValType {
     match ty {
-        enc::ValType::Ref(reference) => enc::ValType::Ref(enc::RefType { nullable: true, ..reference }),
+        enc::ValType::Ref(reference) => enc::ValType::Ref(enc::RefType {
+            nullable: true,
+            ..reference
+        }),
         other => other,
     }
 }
@@ -110,11 +127,18 @@ pub(crate) fn nullable(ty: enc::ValType) -> enc::ValType {
 /// Whether values of the type belong to a garbage collector.
 pub(crate) fn is_collected(ty: ValType) -> bool {
     use AbstractHeapType as Abstract;
-    let ValType::Ref(reference) = ty else { return false };
+    let ValType::Ref(reference) = ty else {
+        return false;
+    };
     match reference.heap_type() {
         HeapType::Abstract { ty, .. } => !matches!(
             ty,
-            Abstract::Func | Abstract::NoFunc | Abstract::Extern | Abstract::NoExtern | Abstract::Exn | Abstract::NoExn
+            Abstract::Func
+                | Abstract::NoFunc
+                | Abstract::Extern
+                | Abstract::NoExtern
+                | Abstract::Exn
+                | Abstract::NoExn
         ),
         // The module has no other types than those of functions.
         HeapType::Concrete(_) | HeapType::Exact(_) => false,
@@ -124,7 +148,9 @@ pub(crate) fn is_collected(ty: ValType) -> bool {
 /// The type of all values of the same kind: clones return such, as the call that waits for a value may be typed by any
 /// supertype of what the function returns.
 pub(crate) fn top(ty: enc::ValType) -> enc::ValType {
-    let enc::ValType::Ref(reference) = ty else { return ty };
+    let enc::ValType::Ref(reference) = ty else {
+        return ty;
+    };
     enc::ValType::Ref(match class_of_encoded(reference) {
         ValueClass::Extern => enc::RefType::EXTERNREF,
         ValueClass::Exception => enc::RefType::EXNREF,
@@ -147,7 +173,11 @@ pub(crate) struct TypeSpace {
 impl TypeSpace {
     /// The types of `module`, and for each of them what a control instruction without parameters needs.
     pub fn new(module: &Module<'_>) -> Self {
-        let mut types = Self { next: module.types.len() as u32, added: Vec::new(), index: HashMap::new() };
+        let mut types = Self {
+            next: module.types.len() as u32,
+            added: Vec::new(),
+            index: HashMap::new(),
+        };
         for ty in &module.types {
             for list in [ty.params(), ty.results()] {
                 let list: Vec<enc::ValType> = list.iter().map(|ty| encode(module, *ty)).collect();
@@ -191,7 +221,10 @@ impl TypeSpace {
 
     /// The content of the type section: the original's, then the added types.
     pub fn section(&self, module: &Module<'_>) -> Vec<u8> {
-        let types = module.sections.iter().find(|(id, _)| *id == enc::SectionId::Type as u8);
+        let types = module
+            .sections
+            .iter()
+            .find(|(id, _)| *id == enc::SectionId::Type as u8);
         let original = types.map_or(&[][..], |(_, range)| &module.bytes[range.clone()]);
         let mut reader = wasmparser::BinaryReader::new(original, 0);
         // The validator has read the count before; groups of mutually recursive types count once.
@@ -212,8 +245,14 @@ impl TypeSpace {
 pub(crate) fn class_of_encoded(ty: enc::RefType) -> ValueClass {
     use enc::AbstractHeapType as Abstract;
     match ty.heap_type {
-        enc::HeapType::Abstract { ty: Abstract::Extern | Abstract::NoExtern, .. } => ValueClass::Extern,
-        enc::HeapType::Abstract { ty: Abstract::Exn | Abstract::NoExn, .. } => ValueClass::Exception,
+        enc::HeapType::Abstract {
+            ty: Abstract::Extern | Abstract::NoExtern,
+            ..
+        } => ValueClass::Extern,
+        enc::HeapType::Abstract {
+            ty: Abstract::Exn | Abstract::NoExn,
+            ..
+        } => ValueClass::Exception,
         _ => ValueClass::Function,
     }
 }

@@ -17,7 +17,9 @@ pub struct Seen {
 
 /// A guest of the repository.
 pub fn guest(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../guest-examples")
+        .join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -25,9 +27,16 @@ pub fn guest(name: &str) -> Vec<u8> {
 pub fn text_guests() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples/wat");
     let entries = std::fs::read_dir(directory).expect("the guests are there");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the guests are readable").path()).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("the guests are readable").path())
+        .collect();
     // One needs to be stopped, two are called with arguments, and one needs more stack than bare programs have.
-    let special = ["endless.wat", "invoke.wat", "traps.wat", "deep_recursion.wat"];
+    let special = [
+        "endless.wat",
+        "invoke.wat",
+        "traps.wat",
+        "deep_recursion.wat",
+    ];
     paths.retain(|path| !special.iter().any(|name| path.ends_with(name)));
     paths.sort();
     paths
@@ -35,7 +44,12 @@ pub fn text_guests() -> Vec<PathBuf> {
 
 pub fn engine(target: Option<&str>, bare: bool, deterministic: bool) -> Engine {
     let target = target.map(str::to_owned);
-    let config = EngineConfig { target, bare, deterministic, ..EngineConfig::default() };
+    let config = EngineConfig {
+        target,
+        bare,
+        deterministic,
+        ..EngineConfig::default()
+    };
     Engine::new(&config).expect("the engine can be set up")
 }
 
@@ -49,12 +63,18 @@ impl Output {
 
     pub fn streams(&self) -> StandardStreams {
         let output = || Stdio::Descriptor(self.0.try_clone().expect("a descriptor is left").into());
-        StandardStreams { stdin: Stdio::Closed, stdout: output(), stderr: output() }
+        StandardStreams {
+            stdin: Stdio::Closed,
+            stdout: output(),
+            stderr: output(),
+        }
     }
 
     pub fn text(mut self) -> String {
         let mut bytes = Vec::new();
-        self.0.seek(SeekFrom::Start(0)).expect("files can be rewound");
+        self.0
+            .seek(SeekFrom::Start(0))
+            .expect("files can be rewound");
         self.0.read_to_end(&mut bytes).expect("files can be read");
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -67,16 +87,27 @@ pub fn start(program: &Program, call: Call, output: &Output, deterministic: bool
         deterministic_seed: deterministic.then_some([7; 32]),
         ..WasiConfig::default()
     };
-    program.start(Wasi::new(config).expect("the host state can be set up"), call).expect("the program starts")
+    program
+        .start(
+            Wasi::new(config).expect("the host state can be set up"),
+            call,
+        )
+        .expect("the program starts")
 }
 
 pub fn resume(program: &Program, store: &Store, id: ImageId, output: &Output) -> Instance {
     let image = store.load(id).expect("the image is there");
     image.verify().expect("the image is intact");
-    let state = SavedState::decode(&image.manifest().host[WASI_SECTION]).expect("the host state is readable");
-    let grants = Grants { streams: output.streams(), ..Grants::default() };
+    let state = SavedState::decode(&image.manifest().host[WASI_SECTION])
+        .expect("the host state is readable");
+    let grants = Grants {
+        streams: output.streams(),
+        ..Grants::default()
+    };
     let wasi = Wasi::restore(&state, grants).expect("the host state can be restored");
-    program.resume(&image, wasi).expect("the image can be resumed")
+    program
+        .resume(&image, wasi)
+        .expect("the image can be resumed")
 }
 
 /// What is seen of a run that has ended.
@@ -92,12 +123,17 @@ pub fn seen(mut instance: Instance, outcome: Outcome, output: Output) -> Seen {
         Outcome::Suspended(reason) => panic!("suspended: {reason:?}"),
     };
     let memory = instance.memory(0).map(blake3::hash);
-    Seen { output: output.text(), ending, memory }
+    Seen {
+        output: output.text(),
+        ending,
+        memory,
+    }
 }
 
 /// Runs a module without stops and unrewritten.
 pub fn whole(wasm: &[u8], call: &Call) -> Seen {
-    let program = Program::new(&engine(None, true, false), wasm.to_vec()).expect("the module compiles");
+    let program =
+        Program::new(&engine(None, true, false), wasm.to_vec()).expect("the module compiles");
     let output = Output::new();
     let mut instance = start(&program, call.clone(), &output, false);
     let outcome = instance.run().expect("the program runs");

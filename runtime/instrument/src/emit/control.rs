@@ -59,7 +59,12 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.nest - 1 - frame.label
     }
 
-    pub(super) fn open(&mut self, operator: &Operator<'a>, offset: usize, end: usize) -> Result<()> {
+    pub(super) fn open(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        end: usize,
+    ) -> Result<()> {
         let construct = self.analysis.constructs[self.next_construct].clone();
         self.next_construct += 1;
         let (ty, tests) = match operator {
@@ -108,9 +113,18 @@ impl<'a> Emitter<'_, '_, 'a> {
     }
 
     /// Opens a control instruction whose parameters are parked.
-    fn write_without_parameters(&mut self, operator: &Operator<'a>, ty: BlockType, params: usize) -> Shape {
+    fn write_without_parameters(
+        &mut self,
+        operator: &Operator<'a>,
+        ty: BlockType,
+        params: usize,
+    ) -> Shape {
         let (param_types, results) = block_signature(self.module, ty);
-        let encode = |list: &[ValType]| list.iter().map(|ty| types::encode(self.module, *ty)).collect::<Vec<_>>();
+        let encode = |list: &[ValType]| {
+            list.iter()
+                .map(|ty| types::encode(self.module, *ty))
+                .collect::<Vec<_>>()
+        };
         let results = self.around.types.block(&encode(&results));
         if params == 0 || !matches!(operator, Operator::Loop { .. }) {
             self.write_opening(operator, 0, 0, Some(results));
@@ -119,7 +133,10 @@ impl<'a> Emitter<'_, '_, 'a> {
         let param_types = encode(param_types);
         self.widen_parameters(&param_types);
         let back = self.around.types.block(&param_types);
-        self.sink().block(results).loop_(enc::BlockType::Empty).block(back);
+        self.sink()
+            .block(results)
+            .loop_(enc::BlockType::Empty)
+            .block(back);
         Shape::WrappedLoop
     }
 
@@ -128,16 +145,24 @@ impl<'a> Emitter<'_, '_, 'a> {
     fn widen_parameters(&mut self, types: &[enc::ValType]) {
         let base = self.stack.len() - types.len();
         for (height, ty) in (base..).zip(types) {
-            let Operand::Parked { local, .. } = self.stack[height] else { continue };
+            let Operand::Parked { local, .. } = self.stack[height] else {
+                continue;
+            };
             let wide = self.locals.parking(height, *ty);
-            self.stack[height] = Operand::Parked { local: wide, non_null: types::is_non_null(*ty) };
+            self.stack[height] = Operand::Parked {
+                local: wide,
+                non_null: types::is_non_null(*ty),
+            };
             if wide == local {
                 continue;
             }
             if self.is_clone() {
                 // On the way to a target inside, the wide one has just been restored and the other has not.
                 let entry = self.locals.entry();
-                self.sink().local_get(entry).i32_eqz().if_(enc::BlockType::Empty);
+                self.sink()
+                    .local_get(entry)
+                    .i32_eqz()
+                    .if_(enc::BlockType::Empty);
             }
             self.sink().local_get(local).local_set(wide);
             if self.is_clone() {
@@ -147,10 +172,20 @@ impl<'a> Emitter<'_, '_, 'a> {
     }
 
     /// Opens a control instruction, as it stands or with another block type.
-    fn write_opening(&mut self, operator: &Operator<'a>, offset: usize, end: usize, ty: Option<enc::BlockType>) {
+    fn write_opening(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        end: usize,
+        ty: Option<enc::BlockType>,
+    ) {
         if let Operator::TryTable { try_table } = operator {
             let (params, results) = block_signature(self.module, try_table.ty);
-            let encode = |list: &[ValType]| list.iter().map(|ty| types::encode(self.module, *ty)).collect::<Vec<_>>();
+            let encode = |list: &[ValType]| {
+                list.iter()
+                    .map(|ty| types::encode(self.module, *ty))
+                    .collect::<Vec<_>>()
+            };
             let ty = ty.unwrap_or(match try_table.ty {
                 BlockType::FuncType(index) => enc::BlockType::FunctionType(index),
                 _ => {
@@ -158,7 +193,11 @@ impl<'a> Emitter<'_, '_, 'a> {
                     self.around.types.block(&encode(&results))
                 }
             });
-            let catches: Vec<enc::Catch> = try_table.catches.iter().map(|catch| self.catch(catch)).collect();
+            let catches: Vec<enc::Catch> = try_table
+                .catches
+                .iter()
+                .map(|catch| self.catch(catch))
+                .collect();
             self.sink().try_table(ty, catches);
             return;
         }
@@ -178,15 +217,31 @@ impl<'a> Emitter<'_, '_, 'a> {
 
     fn catch(&self, catch: &Catch) -> enc::Catch {
         match *catch {
-            Catch::One { tag, label } => enc::Catch::One { tag, label: self.label(label) },
-            Catch::OneRef { tag, label } => enc::Catch::OneRef { tag, label: self.label(label) },
-            Catch::All { label } => enc::Catch::All { label: self.label(label) },
-            Catch::AllRef { label } => enc::Catch::AllRef { label: self.label(label) },
+            Catch::One { tag, label } => enc::Catch::One {
+                tag,
+                label: self.label(label),
+            },
+            Catch::OneRef { tag, label } => enc::Catch::OneRef {
+                tag,
+                label: self.label(label),
+            },
+            Catch::All { label } => enc::Catch::All {
+                label: self.label(label),
+            },
+            Catch::AllRef { label } => enc::Catch::AllRef {
+                label: self.label(label),
+            },
         }
     }
 
     /// `else`: the results of the first arm are on the real stack, the second starts with the parameters.
-    pub(super) fn alternative(&mut self, operator: &Operator<'a>, offset: usize, end: usize, live: bool) -> Result<()> {
+    pub(super) fn alternative(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        end: usize,
+        live: bool,
+    ) -> Result<()> {
         let frame = &self.frames[self.frames.len() - 1];
         let results = frame.results;
         if live {
@@ -204,15 +259,29 @@ impl<'a> Emitter<'_, '_, 'a> {
         Ok(())
     }
 
-    pub(super) fn close(&mut self, operator: &Operator<'a>, offset: usize, live: bool) -> Result<()> {
+    pub(super) fn close(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        live: bool,
+    ) -> Result<()> {
         if live {
             let results = self.frames[self.frames.len() - 1].results;
             self.need(results);
         }
-        let lacks_alternative =
-            self.validator.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::If);
-        let Some(frame) = self.frames.pop() else { return Ok(()) };
-        if lacks_alternative && frame.construct.as_ref().is_some_and(|construct| construct.holds_points) {
+        let lacks_alternative = self
+            .validator
+            .get_control_frame(0)
+            .is_some_and(|frame| frame.kind == FrameKind::If);
+        let Some(frame) = self.frames.pop() else {
+            return Ok(());
+        };
+        if lacks_alternative
+            && frame
+                .construct
+                .as_ref()
+                .is_some_and(|construct| construct.holds_points)
+        {
             self.pass_parameters_on(&frame);
         }
         if frame.shape == Shape::WrappedLoop {
@@ -220,7 +289,12 @@ impl<'a> Emitter<'_, '_, 'a> {
         } else {
             self.sink().end();
         }
-        self.nest = frame.label - if frame.shape == Shape::WrappedLoop { 2 } else { 0 };
+        self.nest = frame.label
+            - if frame.shape == Shape::WrappedLoop {
+                2
+            } else {
+                0
+            };
         self.validator.op(offset, operator)?;
         self.stack.truncate(frame.base);
         self.push_stacked(frame.results);
@@ -278,11 +352,23 @@ impl<'a> Emitter<'_, '_, 'a> {
             }
             Operator::BrTable { targets } => {
                 let default = self.label(targets.default());
-                let labels: Vec<u32> = targets.targets().flatten().map(|depth| self.label(depth)).collect();
+                let labels: Vec<u32> = targets
+                    .targets()
+                    .flatten()
+                    .map(|depth| self.label(depth))
+                    .collect();
                 self.sink().br_table(labels, default);
             }
-            Operator::BrOnCast { relative_depth, from_ref_type, to_ref_type }
-            | Operator::BrOnCastFail { relative_depth, from_ref_type, to_ref_type } => {
+            Operator::BrOnCast {
+                relative_depth,
+                from_ref_type,
+                to_ref_type,
+            }
+            | Operator::BrOnCastFail {
+                relative_depth,
+                from_ref_type,
+                to_ref_type,
+            } => {
                 let label = self.label(*relative_depth);
                 let from = types::encode_ref(self.module, *from_ref_type);
                 let to = types::encode_ref(self.module, *to_ref_type);
@@ -300,9 +386,16 @@ impl<'a> Emitter<'_, '_, 'a> {
     pub(super) fn arity(&self, operator: &Operator<'a>) -> (u32, u32) {
         // The arities of these two depend on the label, which the library counts without the reference itself.
         let label_arity = |depth: u32| {
-            let (ty, kind) = self.validator.label_block(depth).unwrap_or((BlockType::Empty, FrameKind::Block));
+            let (ty, kind) = self
+                .validator
+                .label_block(depth)
+                .unwrap_or((BlockType::Empty, FrameKind::Block));
             let (params, results) = block_signature(self.module, ty);
-            (if kind == FrameKind::Loop { params.len() } else { results.len() }) as u32
+            (if kind == FrameKind::Loop {
+                params.len()
+            } else {
+                results.len()
+            }) as u32
         };
         match operator {
             Operator::BrOnNull { relative_depth } => {

@@ -34,7 +34,11 @@ pub(super) struct Targets {
 impl Targets {
     /// For code that is no clone.
     pub fn none() -> Self {
-        Self { function: 0, list: Vec::new(), order: Vec::new() }
+        Self {
+            function: 0,
+            list: Vec::new(),
+            order: Vec::new(),
+        }
     }
 
     /// The targets for `points`, each of which must have been looked at by `analysis`.
@@ -44,19 +48,37 @@ impl Targets {
         sorted.dedup();
         let mut list = Vec::with_capacity(sorted.len());
         for point in &sorted {
-            let live = analysis.live_at(*point).ok_or(Error::NoPoint { function, point: *point })?;
-            list.push(Target { point: *point, live: live.to_vec(), operands: None });
+            let live = analysis.live_at(*point).ok_or(Error::NoPoint {
+                function,
+                point: *point,
+            })?;
+            list.push(Target {
+                point: *point,
+                live: live.to_vec(),
+                operands: None,
+            });
         }
-        let mut targets = Self { function, list, order: Vec::new() };
-        targets.order = points.iter().filter_map(|point| targets.id(*point)).collect();
+        let mut targets = Self {
+            function,
+            list,
+            order: Vec::new(),
+        };
+        targets.order = points
+            .iter()
+            .filter_map(|point| targets.id(*point))
+            .collect();
         Ok(targets)
     }
 
     /// The place of the target at `point`, if it is one. On the way there the entry local holds one more.
     pub fn id(&self, point: Point) -> Option<usize> {
-        let first = self.list.partition_point(|target| target.point.offset() < point.offset());
+        let first = self
+            .list
+            .partition_point(|target| target.point.offset() < point.offset());
         // At most two targets have the same offset.
-        (first..self.list.len()).take(2).find(|id| self.list[*id].point == point)
+        (first..self.list.len())
+            .take(2)
+            .find(|id| self.list[*id].point == point)
     }
 
     /// Notes where the operands are at a target.
@@ -66,7 +88,10 @@ impl Targets {
 
     /// The places of the targets behind `start` and up to `end`.
     fn within(&self, start: u32, end: u32) -> Range<usize> {
-        let up_to = |offset: u32| self.list.partition_point(|target| target.point.offset() <= offset);
+        let up_to = |offset: u32| {
+            self.list
+                .partition_point(|target| target.point.offset() <= offset)
+        };
         up_to(start)..up_to(end)
     }
 }
@@ -83,21 +108,34 @@ impl Emitter<'_, '_, '_> {
     /// The entrances of a sequence of instructions between `start` and `end`, whose targets are `within`.
     fn entrances(&self, start: u32, within: Range<usize>) -> Vec<Entrance> {
         let constructs = &self.analysis.constructs;
-        let behind = |offset: u32| constructs.partition_point(|construct| construct.start <= offset);
+        let behind =
+            |offset: u32| constructs.partition_point(|construct| construct.start <= offset);
         let mut entrances: Vec<Entrance> = Vec::new();
         let mut construct = behind(start);
         let mut first = within.start;
         while first < within.end {
             let target = self.targets.list[first].point.offset();
-            while constructs.get(construct).is_some_and(|around| around.end < target) {
+            while constructs
+                .get(construct)
+                .is_some_and(|around| around.end < target)
+            {
                 construct = behind(constructs[construct].end);
             }
-            let around = constructs.get(construct).filter(|around| around.start < target);
-            let (offset, last) = around.map_or((target, target), |around| (around.start, around.end));
-            if entrances.last().is_none_or(|entrance| entrance.offset != offset) {
+            let around = constructs
+                .get(construct)
+                .filter(|around| around.start < target);
+            let (offset, last) =
+                around.map_or((target, target), |around| (around.start, around.end));
+            if entrances
+                .last()
+                .is_none_or(|entrance| entrance.offset != offset)
+            {
                 entrances.push(Entrance { offset, first });
             }
-            first = self.targets.list.partition_point(|target| target.point.offset() <= last);
+            first = self
+                .targets
+                .list
+                .partition_point(|target| target.point.offset() <= last);
         }
         entrances
     }
@@ -120,14 +158,21 @@ impl Emitter<'_, '_, '_> {
             self.sink().br_if(0);
         } else {
             // One test passes all targets by when there is none to go to.
-            self.sink().block(enc::BlockType::Empty).local_get(entry).i32_eqz();
+            self.sink()
+                .block(enc::BlockType::Empty)
+                .local_get(entry)
+                .i32_eqz();
             self.hint(true);
             self.sink().br_if(0);
             self.branch_to_entrance(&entrances, within);
             self.sink().end();
         }
         if let Some(frame) = self.frames.last_mut() {
-            frame.arrivals = entrances.iter().rev().map(|entrance| entrance.offset).collect();
+            frame.arrivals = entrances
+                .iter()
+                .rev()
+                .map(|entrance| entrance.offset)
+                .collect();
         }
     }
 
@@ -139,20 +184,29 @@ impl Emitter<'_, '_, '_> {
         let last = entrances.len() as u32;
         let mut sink = self.sink();
         if within.len() <= TABLE_TARGETS * entrances.len() {
-            let label = |target| entrances.partition_point(|entrance| entrance.first <= target) as u32;
+            let label =
+                |target| entrances.partition_point(|entrance| entrance.first <= target) as u32;
             let labels: Vec<u32> = within.clone().map(label).collect();
-            sink.local_get(entry).i32_const(within.start as i32 + 1).i32_sub().br_table(labels, last);
+            sink.local_get(entry)
+                .i32_const(within.start as i32 + 1)
+                .i32_sub()
+                .br_table(labels, last);
             return;
         }
         for (label, next) in (1..).zip(&entrances[1..]) {
-            sink.local_get(entry).i32_const(next.first as i32 + 1).i32_lt_u().br_if(label);
+            sink.local_get(entry)
+                .i32_const(next.first as i32 + 1)
+                .i32_lt_u()
+                .br_if(label);
         }
         sink.br(last);
     }
 
     /// Before the instruction at `offset`: ends the block that is branched over to get here.
     pub(super) fn arrive(&mut self, offset: u32) {
-        let Some(frame) = self.frames.last_mut() else { return };
+        let Some(frame) = self.frames.last_mut() else {
+            return;
+        };
         if frame.arrivals.last() != Some(&offset) {
             return;
         }
@@ -160,13 +214,18 @@ impl Emitter<'_, '_, '_> {
         self.park_all();
         self.nest -= 1;
         self.sink().end();
-        let Some(id) = self.targets.id(Point::Next(offset)) else { return };
+        let Some(id) = self.targets.id(Point::Next(offset)) else {
+            return;
+        };
         let operands = self.parked_below(self.stack.len());
         self.targets.describe(id, &operands);
         let entry = self.locals.entry();
         let mut sink = self.sink();
         // Other targets at the same place lie further inside and are still to be reached.
-        sink.local_get(entry).i32_const(id as i32 + 1).i32_eq().if_(enc::BlockType::Empty);
+        sink.local_get(entry)
+            .i32_const(id as i32 + 1)
+            .i32_eq()
+            .if_(enc::BlockType::Empty);
         sink.i32_const(0).local_set(entry).end();
     }
 
@@ -174,17 +233,26 @@ impl Emitter<'_, '_, '_> {
     /// it is the arm with the target that counts. The local of the test is left alone then: within the arm it may hold
     /// an operand that has just been restored.
     pub(super) fn test_with_targets(&mut self, construct: &Construct) {
-        let Some(super::Operand::Parked { local: test, .. }) = self.stack.last().copied() else { return };
+        let Some(super::Operand::Parked { local: test, .. }) = self.stack.last().copied() else {
+            return;
+        };
         let middle = construct.middle.unwrap_or(construct.end);
-        if self.targets.within(construct.start, construct.end).is_empty() {
+        if self
+            .targets
+            .within(construct.start, construct.end)
+            .is_empty()
+        {
             self.sink().local_get(test);
             return;
         }
         let first_in_second = self.targets.within(middle, construct.end).start;
         let entry = self.locals.entry();
         let mut sink = self.sink();
-        sink.local_get(entry).if_(enc::BlockType::Result(enc::ValType::I32));
-        sink.local_get(entry).i32_const(first_in_second as i32 + 1).i32_lt_u();
+        sink.local_get(entry)
+            .if_(enc::BlockType::Result(enc::ValType::I32));
+        sink.local_get(entry)
+            .i32_const(first_in_second as i32 + 1)
+            .i32_lt_u();
         sink.else_().local_get(test).end();
     }
 
@@ -198,8 +266,17 @@ impl Emitter<'_, '_, '_> {
         let pointer = self.memory(RESTORE_POINTER);
         let (entry_word, size_word) = (self.memory(4), self.memory(8));
         let mut sink = self.sink();
-        sink.i32_const(0).i32_load(pointer).local_tee(frame).i32_load(entry_word).local_set(entry);
-        sink.i32_const(0).local_get(frame).local_get(frame).i32_load(size_word).i32_add().i32_store(pointer);
+        sink.i32_const(0)
+            .i32_load(pointer)
+            .local_tee(frame)
+            .i32_load(entry_word)
+            .local_set(entry);
+        sink.i32_const(0)
+            .local_get(frame)
+            .local_get(frame)
+            .i32_load(size_word)
+            .i32_add()
+            .i32_store(pointer);
         let targets = std::mem::take(&mut self.targets.list);
         let count = targets.len() as u32;
         // $done, then a block per target, the first innermost; the entry local becomes the place in the code's order.
@@ -207,15 +284,26 @@ impl Emitter<'_, '_, '_> {
         for _ in &targets {
             self.sink().block(enc::BlockType::Empty);
         }
-        let labels: Vec<u32> = self.targets.order.iter().map(|place| *place as u32).collect();
+        let labels: Vec<u32> = self
+            .targets
+            .order
+            .iter()
+            .map(|place| *place as u32)
+            .collect();
         self.sink().local_get(entry).br_table(labels, 0);
         for (place, target) in targets.iter().enumerate() {
-            self.sink().end().i32_const(place as i32 + 1).local_set(entry);
-            let operands = target
-                .operands
-                .as_ref()
-                .ok_or(Error::NoPoint { function: self.targets.function, point: target.point })?;
-            let live = target.live.iter().map(|local| (*local, self.locals.class(*local)));
+            self.sink()
+                .end()
+                .i32_const(place as i32 + 1)
+                .local_set(entry);
+            let operands = target.operands.as_ref().ok_or(Error::NoPoint {
+                function: self.targets.function,
+                point: target.point,
+            })?;
+            let live = target
+                .live
+                .iter()
+                .map(|local| (*local, self.locals.class(*local)));
             let values: Vec<(u32, ValueClass)> = live.chain(operands.iter().copied()).collect();
             self.load_frame(frame, &values);
             self.sink().br(count - 1 - place as u32);
@@ -227,7 +315,11 @@ impl Emitter<'_, '_, '_> {
     fn load_frame(&mut self, frame: u32, values: &[(u32, ValueClass)]) {
         let mut offset = RESTORE_HEADER_BYTES;
         for &(local, class) in values {
-            let (at, ty, saved) = (self.memory(offset), self.locals.ty(local), self.around.saved_references);
+            let (at, ty, saved) = (
+                self.memory(offset),
+                self.locals.ty(local),
+                self.around.saved_references,
+            );
             let mut sink = self.sink();
             load_value(&mut sink, frame, at, class, ty, saved);
             sink.local_set(local);
@@ -265,7 +357,9 @@ fn load_reference<'s, 'b>(
     saved: Option<u32>,
     ty: enc::ValType,
 ) -> &'s mut enc::InstructionSink<'b> {
-    let enc::ValType::Ref(reference) = ty else { return sink };
+    let enc::ValType::Ref(reference) = ty else {
+        return sink;
+    };
     let Some(table) = saved else {
         return sink.i32_load(at).drop().ref_null(reference.heap_type);
     };
@@ -274,5 +368,9 @@ fn load_reference<'s, 'b>(
         && reference.heap_type == enc::HeapType::FUNC
         || reference.heap_type == enc::HeapType::EXTERN
         || reference.heap_type == types::EXN;
-    if abstract_type { sink } else { sink.ref_cast_nullable(reference.heap_type) }
+    if abstract_type {
+        sink
+    } else {
+        sink.ref_cast_nullable(reference.heap_type)
+    }
 }

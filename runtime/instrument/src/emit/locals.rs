@@ -26,19 +26,30 @@ impl Locals {
     /// The locals of `function`; those of a clone have no parameters among them.
     pub fn new(module: &Module<'_>, function: u32, as_clone: bool) -> Result<Self> {
         let params = module.function_type(function).params();
-        let mut types: Vec<enc::ValType> = params.iter().map(|ty| types::encode(module, *ty)).collect();
+        let mut types: Vec<enc::ValType> =
+            params.iter().map(|ty| types::encode(module, *ty)).collect();
         let params = if as_clone { 0 } else { types.len() };
         let mut reader = module.body(function).get_locals_reader()?;
         for _ in 0..reader.get_count() {
             let (count, ty) = reader.read()?;
-            types.extend(std::iter::repeat_n(types::encode(module, ty), count as usize));
+            types.extend(std::iter::repeat_n(
+                types::encode(module, ty),
+                count as usize,
+            ));
         }
         let mut non_null = vec![false; types.len()];
         for (local, ty) in types.iter_mut().enumerate().skip(params) {
             non_null[local] = types::is_non_null(*ty);
             *ty = types::nullable(*ty);
         }
-        Ok(Self { types, params, non_null, parking: HashMap::new(), scratch: None, entry: None })
+        Ok(Self {
+            types,
+            params,
+            non_null,
+            parking: HashMap::new(),
+            scratch: None,
+            entry: None,
+        })
     }
 
     /// Whether reading original local `local` must assert that it is not null.
@@ -50,19 +61,26 @@ impl Locals {
     pub fn parking(&mut self, height: usize, ty: enc::ValType) -> u32 {
         let ty = types::nullable(ty);
         let types = &mut self.types;
-        *self.parking.entry((height, ty)).or_insert_with(|| add(types, ty))
+        *self
+            .parking
+            .entry((height, ty))
+            .or_insert_with(|| add(types, ty))
     }
 
     /// An i32 local that holds the address of a frame while it is written or read.
     pub fn scratch(&mut self) -> u32 {
         let types = &mut self.types;
-        *self.scratch.get_or_insert_with(|| add(types, enc::ValType::I32))
+        *self
+            .scratch
+            .get_or_insert_with(|| add(types, enc::ValType::I32))
     }
 
     /// An i32 local that holds, in a clone, one more than the index of the point to go to, and zero once there.
     pub fn entry(&mut self) -> u32 {
         let types = &mut self.types;
-        *self.entry.get_or_insert_with(|| add(types, enc::ValType::I32))
+        *self
+            .entry
+            .get_or_insert_with(|| add(types, enc::ValType::I32))
     }
 
     /// The type of a local.
@@ -87,7 +105,8 @@ impl Locals {
         if self.types.len() > MAX_LOCALS {
             return None;
         }
-        let runs: Vec<&[enc::ValType]> = self.types[self.params..].chunk_by(|a, b| a == b).collect();
+        let runs: Vec<&[enc::ValType]> =
+            self.types[self.params..].chunk_by(|a, b| a == b).collect();
         runs.len().encode(bytes);
         for run in runs {
             run.len().encode(bytes);

@@ -7,11 +7,18 @@ use wasmparser::Operator;
 
 impl<'a> Emitter<'_, '_, 'a> {
     /// Writes `operator`, which lies at `offset..end`; `live` is false only for what ends dead code.
-    pub(super) fn emit(&mut self, operator: &Operator<'a>, offset: usize, end: usize, live: bool) -> Result<()> {
+    pub(super) fn emit(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        end: usize,
+        live: bool,
+    ) -> Result<()> {
         match *operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
-                self.open(operator, offset, end)
-            }
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. } => self.open(operator, offset, end),
             Operator::Else => self.alternative(operator, offset, end, live),
             Operator::End => self.close(operator, offset, live),
             Operator::Br { .. }
@@ -118,5 +125,9 @@ impl<'a> Emitter<'_, '_, 'a> {
 /// The index, in the rewritten module, of what the original calls function `index`: imported functions are called
 /// through wrappers that can be suspended.
 pub(crate) fn main_function(module: &crate::module::Module<'_>, index: u32) -> u32 {
-    if module.is_imported_function(index) { module.function_count() + index } else { index }
+    if module.is_imported_function(index) {
+        module.function_count() + index
+    } else {
+        index
+    }
 }

@@ -20,16 +20,27 @@ impl<'a> Emitter<'_, '_, 'a> {
     /// `if request word { frame = safepoint(size); if frame { store; return } }`
     fn check(&mut self, point: Point, site: u32, operands: &[(u32, ValueClass)]) {
         let live = self.analysis.live_at(point).unwrap_or_default().to_vec();
-        let mut values: Vec<(u32, ValueClass)> =
-            live.into_iter().map(|local| (local, self.locals.class(local))).collect();
+        let mut values: Vec<(u32, ValueClass)> = live
+            .into_iter()
+            .map(|local| (local, self.locals.class(local)))
+            .collect();
         values.extend_from_slice(operands);
-        let size = SAVED_HEADER_BYTES + values.iter().map(|(_, class)| class.size_bytes()).sum::<u32>();
+        let size = SAVED_HEADER_BYTES
+            + values
+                .iter()
+                .map(|(_, class)| class.size_bytes())
+                .sum::<u32>();
         let frame = self.locals.scratch();
         let request = self.memory(REQUEST_WORD);
         let safepoint = self.around.safepoint;
         self.sink().i32_const(0).i32_load(request);
         self.hint(false);
-        self.sink().if_(enc::BlockType::Empty).i32_const(size as i32).call(safepoint).local_tee(frame).i32_eqz();
+        self.sink()
+            .if_(enc::BlockType::Empty)
+            .i32_const(size as i32)
+            .call(safepoint)
+            .local_tee(frame)
+            .i32_eqz();
         self.hint(true);
         self.sink().br_if(0);
         self.store_frame(frame, site, size, &values);
@@ -41,12 +52,26 @@ impl<'a> Emitter<'_, '_, 'a> {
     fn store_frame(&mut self, frame: u32, site: u32, size: u32, values: &[(u32, ValueClass)]) {
         let header = u64::from(self.function) | u64::from(site) << 32;
         let (at, size_at) = (self.memory(0), self.memory(8));
-        self.sink().local_get(frame).i64_const(header as i64).i64_store(at);
-        self.sink().local_get(frame).i32_const(size as i32).i32_store(size_at);
+        self.sink()
+            .local_get(frame)
+            .i64_const(header as i64)
+            .i64_store(at);
+        self.sink()
+            .local_get(frame)
+            .i32_const(size as i32)
+            .i32_store(size_at);
         let (control_memory, savers) = (self.around.control_memory, self.around.save_reference);
         let mut offset = SAVED_HEADER_BYTES;
         for &(local, class) in values {
-            helpers::store_value(&mut self.sink(), control_memory, frame, local, class, offset, savers);
+            helpers::store_value(
+                &mut self.sink(),
+                control_memory,
+                frame,
+                local,
+                class,
+                offset,
+                savers,
+            );
             offset += class.size_bytes();
         }
     }
@@ -60,7 +85,12 @@ impl<'a> Emitter<'_, '_, 'a> {
     }
 
     /// A call that is no tail call.
-    pub(super) fn call(&mut self, operator: &Operator<'a>, offset: usize, end: usize) -> Result<()> {
+    pub(super) fn call(
+        &mut self,
+        operator: &Operator<'a>,
+        offset: usize,
+        end: usize,
+    ) -> Result<()> {
         let (params, results) = self.arity(operator);
         let (params, results) = (params as usize, results as usize);
         let point = Point::Calling(offset as u32);
@@ -108,7 +138,9 @@ impl<'a> Emitter<'_, '_, 'a> {
         params: usize,
         results: &[enc::ValType],
     ) {
-        let Kind::Clones(indices) = &self.around.kind else { return };
+        let Kind::Clones(indices) = &self.around.kind else {
+            return;
+        };
         let table = indices.clones;
         let tops: Vec<enc::ValType> = results.iter().map(|ty| types::top(*ty)).collect();
         let ty = self.around.types.results(&tops);
@@ -120,7 +152,10 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.hint(false);
         let mut sink = self.sink();
         sink.if_(block).i32_const(0).local_set(entry);
-        sink.i32_const(0).i32_load(pointer).i32_load(clone).call_indirect(table, ty);
+        sink.i32_const(0)
+            .i32_load(pointer)
+            .i32_load(clone)
+            .call_indirect(table, ty);
         self.narrow_results(self.stack.len() - params, &tops, results);
         self.sink().else_();
         let arguments = self.stack[self.stack.len() - params..].to_vec();
@@ -138,8 +173,10 @@ impl<'a> Emitter<'_, '_, 'a> {
         if tops == results {
             return;
         }
-        let locals: Vec<u32> =
-            (beneath..).zip(tops).map(|(height, ty)| self.locals.parking(height, *ty)).collect();
+        let locals: Vec<u32> = (beneath..)
+            .zip(tops)
+            .map(|(height, ty)| self.locals.parking(height, *ty))
+            .collect();
         for local in locals.iter().rev() {
             self.sink().local_set(*local);
         }
@@ -166,6 +203,9 @@ impl<'a> Emitter<'_, '_, 'a> {
             }
             _ => unreachable!("only calls are called"),
         };
-        ty.results().iter().map(|ty: &ValType| types::encode(self.module, *ty)).collect()
+        ty.results()
+            .iter()
+            .map(|ty: &ValType| types::encode(self.module, *ty))
+            .collect()
     }
 }

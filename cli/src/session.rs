@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The program runs on the main thread. The other threads only put requests into a queue and ask the program to
-//! suspend; everything else is done here, between two runs of it. A snapshot that cannot be taken or written ends
-//! nothing: the program goes on, so that what it has computed is not lost.
+//! suspend; everything else is done here, between two runs of it. A snapshot that cannot be taken ends nothing: the
+//! program goes on, so that what it has computed is not lost. The same holds when it cannot be written, unless a flag
+//! said where to stop: then whoever gave the flag waits for an image, and gets the error instead.
 
 pub(crate) mod control;
 pub(crate) mod register;
@@ -74,8 +75,6 @@ pub(crate) struct Session<'a> {
     directories: &'a [Directory],
     /// Opened when it is first needed, because a program that nobody stops needs none.
     store: Option<Store>,
-    /// Whether a snapshot that a flag asked for could not be stored, so that the program went on instead.
-    missed: bool,
 }
 
 /// An image of the program has been stored.
@@ -101,7 +100,6 @@ impl<'a> Session<'a> {
             name,
             directories,
             store: None,
-            missed: false,
         };
         if session.name.is_some() || options.stop_at.is_some() {
             let name = session.name.clone();
@@ -146,14 +144,7 @@ impl<'a> Session<'a> {
         loop {
             let reason = match instance.run()? {
                 Outcome::Suspended(reason) => reason,
-                end => {
-                    let code = finish(end)?;
-                    return Ok(if self.missed {
-                        ExitCode::from(failure::OTHER)
-                    } else {
-                        code
-                    });
-                }
+                end => return finish(end),
             };
             if let Some(code) = self.suspended(instance, &reason, requests.take()) {
                 return Ok(code);
@@ -174,10 +165,12 @@ impl<'a> Session<'a> {
             return None;
         }
         let since = requests.iter().map(Request::since).min();
+        let mut captured = false;
         let taken = self.snapshot(
             instance,
             since.unwrap_or_else(Instant::now),
             cause.is_some(),
+            &mut captured,
         );
         for request in requests {
             request.answer(match &taken {
@@ -197,24 +190,28 @@ impl<'a> Session<'a> {
             }
             Err(failure) => {
                 failure.print();
+                if captured && cause.is_flag() {
+                    return Some(ExitCode::from(failure::OTHER));
+                }
                 output::message("the program goes on, so that nothing is lost");
-                // Whoever gave the flag waits for an image: to end as if all were well would mislead them.
-                self.missed |= self.options.stop_at.is_some();
                 None
             }
         }
     }
 
+    /// Takes a snapshot and stores it; `captured` tells whether what fails is the storing.
     fn snapshot(
         &mut self,
         instance: &mut Instance,
         since: Instant,
         is_last: bool,
+        captured: &mut bool,
     ) -> Result<Taken, Failure> {
         let name = self.name.clone();
         let id_file = self.options.id_file.as_deref();
         let store = self.store()?;
         let snapshot = instance.snapshot()?;
+        *captured = true;
         let taken = since.elapsed();
         // The terminal of a program that goes on is its own.
         let progress = is_last.then(|| output::progress("writing the image …".to_owned()));

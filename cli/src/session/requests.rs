@@ -25,6 +25,11 @@ pub(crate) enum StopCause {
 }
 
 impl StopCause {
+    /// Whether it was a flag that said where to stop.
+    pub fn is_flag(self) -> bool {
+        matches!(self, Self::Time | Self::Safepoint | Self::Stdin)
+    }
+
     /// The cause for people and programs.
     pub fn as_str(self) -> &'static str {
         match self {

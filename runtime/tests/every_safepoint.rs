@@ -1,8 +1,11 @@
 //! A program that is stopped again and again does what it does when it is left alone.
 
 mod common;
+#[path = "common/guests.rs"]
+mod guests;
 
-use common::{Output, engine, guest, resume, seen, start, text_guests, whole};
+use common::{Output, engine, resume, seen, start, whole};
+use guests::{guest, text_guests};
 use wsnap::snapshots::Store;
 use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};
 

@@ -86,7 +86,7 @@ impl Instance {
         let memories = self
             .memories
             .iter()
-            .map(|mapping| mapping.view(&self.store))
+            .filter_map(|mapping| mapping.view(0..mapping.size(), &self.store))
             .collect();
         Ok(Snapshot {
             manifest,
@@ -97,8 +97,11 @@ impl Instance {
 
     fn capture_dropped(&mut self, module: &Module<'_>, manifest: &mut Manifest) -> Result<()> {
         let control = self.control.as_ref().ok_or(Error::Bare)?;
-        let (bytes, layout) = (control.memory().view(&self.store), module.control_layout());
-        let is_set = |address: u32| bytes[address as usize] != 0;
+        let layout = module.control_layout();
+        let is_set = |address: u32| {
+            let flag = address as usize..address as usize + 1;
+            control.memory().view(flag, &self.store) == Some(&[1])
+        };
         let data = 0..module.data().len() as u32;
         manifest.dropped_data = data
             .filter(|segment| is_set(layout.data_dropped(*segment)))

@@ -40,6 +40,17 @@ impl Control {
         self.wanted.load(Ordering::Acquire)
     }
 
+    /// A safepoint asked and nobody wants a stop: makes safepoints quiet again. Returns whether somebody does after all.
+    ///
+    /// A request that was overtaken by a stop for another reason leaves its bit behind. One that comes just now has set
+    /// `wanted` before the bit, so looking again finds it.
+    pub fn settle(&self) -> bool {
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_and(!control::REQUEST, Ordering::AcqRel);
+        self.is_stop_wanted()
+    }
+
     /// Takes back the request to stop.
     pub fn clear_request(&self) {
         self.interrupter.clear();

@@ -42,6 +42,9 @@ pub(crate) const GC_HEAP_RESERVATION: u64 = 1 << 28;
 /// a check.
 pub(crate) const MEMORY_RESERVATION: u64 = 1 << 32;
 
+// No memory has less than `MEMORY_RESERVATION`, so none is taken for a heap.
+const _: () = assert!(GC_HEAP_RESERVATION < MEMORY_RESERVATION);
+
 /// Inaccessible address space behind a memory's reservation.
 pub(crate) const MEMORY_GUARD: u64 = 32 << 20;
 

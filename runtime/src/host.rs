@@ -65,7 +65,7 @@ impl HostState {
         let Some(control) = &self.control else { return };
         let reason = if control.take_counted_out() {
             StopReason::Safepoint
-        } else if control.is_stop_wanted() {
+        } else if control.is_stop_wanted() || control.settle() {
             StopReason::Requested
         } else {
             return;

@@ -47,6 +47,7 @@ mod error;
 mod frames;
 mod host;
 mod instance;
+mod instantiate;
 mod memory;
 pub mod names;
 mod program;

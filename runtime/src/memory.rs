@@ -13,6 +13,7 @@
 use crate::error::{Error, Result};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use std::fs::File;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -167,17 +168,24 @@ impl Mapping {
         mapped.map(drop).map_err(failed("map", length as usize))
     }
 
-    /// The accessible bytes, while the store that the guest runs in is borrowed, so that it cannot run.
-    pub fn view<'s, T>(&'s self, _store: &'s wasmtime::Store<T>) -> &'s [u8] {
-        // SAFETY: the bytes are mapped readable (invariant of `size`). Guest code and host functions write to them only
-        // while the store is borrowed exclusively, and `copy_in` only while the guest has not begun to run; the words
-        // that other threads write are atomics of the control memory, of which only the frames are viewed.
-        unsafe { std::slice::from_raw_parts(self.base(), self.size()) }
+    /// The bytes in `range`, if they are accessible, while the store that the guest runs in is borrowed, so that it
+    /// cannot run. Of the control memory only what other threads do not write, that is, anything but its first words.
+    pub fn view<'s, T>(
+        &'s self,
+        range: Range<usize>,
+        _store: &'s wasmtime::Store<T>,
+    ) -> Option<&'s [u8]> {
+        if range.start > range.end || range.end > self.size() {
+            return None;
+        }
+        // SAFETY: the range is mapped readable (checked against `size`). Guest code and host functions write to it only
+        // while the store is borrowed exclusively, and `copy_in` only while nobody holds a view.
+        Some(unsafe { std::slice::from_raw_parts(self.base().add(range.start), range.len()) })
     }
 
     /// Copies `bytes` to `range`; returns false, and does nothing, if that is not their length or not in the memory.
     /// Only for a memory whose guest does not run and of which nobody holds a view.
-    pub fn copy_in(&self, range: std::ops::Range<usize>, bytes: &[u8]) -> bool {
+    pub fn copy_in(&self, range: Range<usize>, bytes: &[u8]) -> bool {
         if range.len() != bytes.len() || range.start > range.end || range.end > self.size() {
             return false;
         }

@@ -4,14 +4,17 @@ use crate::capture::WASI_SECTION;
 use crate::error::{Error, Result};
 use crate::frames::{Place, SavedFrame, SavedValue};
 use crate::host::HostState;
-use crate::instance::{Call, Instance, State, initial_memory};
+use crate::instance::{Call, Instance, State};
+use crate::instantiate::initial_memory;
 use crate::memory::{Mapping, page_size};
 use crate::program::Program;
 use crate::values::{References, class_of_value, table};
 use std::sync::Arc;
 use wasmtime::{Ref, Store, Val};
 use wsnap_instrument::{Module, Name, Point, ValueClass};
-use wsnap_snapshots::{Exception, Frame, FrameState, Manifest, StoredImage, StoredMemory, Value};
+use wsnap_snapshots::{
+    Exception, Frame, FrameState, Manifest, Phase, StoredImage, StoredMemory, Value,
+};
 use wsnap_wasi::Wasi;
 
 impl Program {
@@ -72,6 +75,9 @@ impl Program {
             ));
         }
         let invocation = &manifest.invocation;
+        if invocation.phase == Phase::Start && self.parsed()?.start().is_none() {
+            return wrong("it runs a start function, which the module does not have".into());
+        }
         let Some((params, _)) = self.signature(&invocation.export) else {
             return wrong(format!(
                 "it runs function {:?}, which the module does not export",

@@ -124,8 +124,7 @@ impl<'f> References<'f> {
             Val::ExnRef(Some(exception)) => {
                 Value::ExnRef(Some(self.exception_index(store, exception)?))
             }
-            Val::AnyRef(None) => Value::ExternRefNull,
-            Val::AnyRef(Some(_)) | Val::ContRef(_) => {
+            Val::AnyRef(_) | Val::ContRef(_) => {
                 return Err(Error::NotStorable(
                     "it holds a garbage-collected reference".into(),
                 ));

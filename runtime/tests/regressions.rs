@@ -142,3 +142,28 @@ fn a_function_called_through_a_supertype_of_its_type_is_reentered() {
     let call = call("go", &[Value::I32(3)]);
     assert_eq!(stopped_once(wasm, &call, 1), whole(wasm, &call));
 }
+
+#[test]
+fn the_backtrace_of_a_resumed_program_names_its_functions() {
+    let wasm = br#"(module
+        (func $divides (param i32) (result i32) (local $i i32)
+            (loop $again
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $i) (i32.const 9))))
+            (i32.div_u (i32.const 1) (local.get 0)))
+        (func (export "go") (result i32) (call $divides (i32.const 0))))"#;
+    let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("it compiles");
+    let mut instance = start(&program, call("go", &[]), &Output::new(), false);
+    instance.stop_at_safepoint(3);
+    let outcome = instance.run().expect("the program runs");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+    let Outcome::Trapped(trap) = instance.run().expect("the program goes on") else {
+        panic!("it divides by zero");
+    };
+    let text = trap.to_string();
+    assert!(
+        text.starts_with("wasm trap: integer divide by zero"),
+        "{text}"
+    );
+    assert!(text.contains("divides"), "{text}");
+}

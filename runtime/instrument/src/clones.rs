@@ -300,11 +300,37 @@ impl Maker<'_, '_> {
             output.section(&hints);
         }
         output.section(&code);
+        output.section(&names(module, imported_functions, requests));
         Ok(Clones {
             wasm: output.finish(),
             imports: self.imports,
         })
     }
+}
+
+/// Clones have the names of their functions, so that the backtrace of a trap says where it happened.
+fn names(module: &Module<'_>, first: u32, requests: &[CloneRequest]) -> enc::NameSection {
+    let mut known = HashMap::new();
+    if let Some(range) = &module.name_section {
+        let reader = wasmparser::BinaryReader::new(&module.bytes[range.clone()], range.start);
+        // Names are for people: what cannot be read of them is left out.
+        for subsection in wasmparser::NameSectionReader::new(reader).map_while(Result::ok) {
+            if let wasmparser::Name::Function(map) = subsection {
+                let named = map.into_iter().map_while(Result::ok);
+                known.extend(named.map(|naming| (naming.index, naming.name)));
+            }
+        }
+    }
+    let mut functions = enc::NameMap::new();
+    for (index, request) in (first..).zip(requests) {
+        match known.get(&request.function) {
+            Some(name) => functions.append(index, name),
+            None => functions.append(index, &format!("function {}", request.function)),
+        }
+    }
+    let mut names = enc::NameSection::new();
+    names.functions(&functions);
+    names
 }
 
 /// The clone that stands for a call of the host: takes the arguments from the frame and calls the wrapper, in whose

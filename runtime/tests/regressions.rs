@@ -167,3 +167,36 @@ fn the_backtrace_of_a_resumed_program_names_its_functions() {
     );
     assert!(text.contains("divides"), "{text}");
 }
+
+/// A function that calls itself from another place at each depth, each in blocks of its own.
+fn many_places(places: usize) -> String {
+    let blocks = "(block ".repeat(places);
+    let labels: String = (0..places).map(|label| format!("{label} ")).collect();
+    let arm = |place: usize| {
+        format!(
+            "(if (i32.eqz (local.get $n)) (then
+                (loop $again
+                    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                    (br_if $again (i32.lt_u (local.get $i) (i32.const 3))))
+                (return (i32.const 1))))
+            (return (i32.add (i32.const {place}) (call $go (i32.sub (local.get $n) (i32.const 1)))))"
+        )
+    };
+    let arms: Vec<String> = (0..places).map(arm).collect();
+    format!(
+        "(module (func $go (export \"go\") (param $n i32) (result i32) (local $i i32)
+            {blocks}(br_table {labels}(i32.rem_u (local.get $n) (i32.const {places}))))
+            {arms} unreachable))",
+        arms = arms.join(")\n")
+    )
+}
+
+#[test]
+fn frames_at_very_many_points_of_one_function_are_restored() {
+    let wasm = many_places(700);
+    let call = call("go", &[Value::I32(699)]);
+    assert_eq!(
+        stopped_once(wasm.as_bytes(), &call, 2),
+        whole(wasm.as_bytes(), &call)
+    );
+}

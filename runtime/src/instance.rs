@@ -16,7 +16,7 @@ use crate::frames::{self, Layouts, SavedFrame};
 use crate::host::{Exit, FramesFull, HostState, StopReason};
 use crate::memory::Mapping;
 use crate::program::Program;
-use crate::values::References;
+use crate::values::{References, plain_val, plain_value};
 use std::sync::Arc;
 use wasmtime::{Func, Store, Val};
 use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
@@ -175,32 +175,15 @@ impl Instance {
         }
         let export = self.call.export.clone();
         let function = self.function(&export)?;
-        let arguments = self.call.arguments.clone();
-        let arguments = self.arguments_as_vals(&arguments)?;
-        self.enter(function, &arguments)
-    }
-
-    fn arguments_as_vals(&mut self, values: &[Value]) -> Result<Vec<Val>> {
-        let numeric = |value: &Value| match *value {
-            Value::I32(value) => Some(Val::I32(value)),
-            Value::I64(value) => Some(Val::I64(value)),
-            Value::F32(bits) => Some(Val::F32(bits)),
-            Value::F64(bits) => Some(Val::F64(bits)),
-            Value::V128(bits) => Some(Val::V128(bits.into())),
-            Value::FuncRef(None) => Some(Val::FuncRef(None)),
-            Value::ExternRefNull => Some(Val::ExternRef(None)),
-            Value::ExnRef(None) => Some(Val::ExnRef(None)),
-            Value::FuncRef(Some(_)) | Value::ExnRef(Some(_)) => None,
-        };
-        let export = self.call.export.clone();
-        values
+        // References to functions or exceptions are no arguments that a host could have given.
+        let arguments: Option<Vec<Val>> = self
+            .call
+            .arguments
             .iter()
-            .map(|value| {
-                numeric(value).ok_or_else(|| Error::Arguments {
-                    export: export.clone(),
-                })
-            })
-            .collect()
+            .map(|value| plain_val(*value))
+            .collect();
+        let arguments = arguments.ok_or(Error::Arguments { export })?;
+        self.enter(function, &arguments)
     }
 
     /// Enters guest code by `function` and sees how it comes back.
@@ -228,16 +211,9 @@ impl Instance {
 
     fn results_as_values(&mut self, results: Vec<Val>) -> Result<Vec<Value>> {
         let program = self.program.clone();
-        let simple = |value: &Val| match *value {
-            Val::I32(value) => Some(Value::I32(value)),
-            Val::I64(value) => Some(Value::I64(value)),
-            Val::F32(bits) => Some(Value::F32(bits)),
-            Val::F64(bits) => Some(Value::F64(bits)),
-            Val::V128(value) => Some(Value::V128(value.as_u128())),
-            Val::FuncRef(None) => Some(Value::FuncRef(None)),
-            Val::ExnRef(None) => Some(Value::ExnRef(None)),
+        let simple = |value: &Val| match value {
             Val::ExternRef(_) => Some(Value::ExternRefNull),
-            _ => None,
+            value => plain_value(value),
         };
         if let Some(values) = results.iter().map(simple).collect() {
             return Ok(values);

@@ -104,32 +104,23 @@ impl<'f> References<'f> {
     ///
     /// [`Error::NotStorable`] for references to what is not the program's own.
     pub fn describe(&mut self, store: &mut Store<HostState>, value: Val) -> Result<Value> {
-        Ok(match value {
-            Val::I32(value) => Value::I32(value),
-            Val::I64(value) => Value::I64(value),
-            Val::F32(bits) => Value::F32(bits),
-            Val::F64(bits) => Value::F64(bits),
-            Val::V128(value) => Value::V128(value.as_u128()),
-            Val::FuncRef(None) => Value::FuncRef(None),
+        if let Some(plain) = plain_value(&value) {
+            return Ok(plain);
+        }
+        match value {
             Val::FuncRef(Some(function)) => {
-                Value::FuncRef(Some(self.function_index(store, function)?))
+                Ok(Value::FuncRef(Some(self.function_index(store, function)?)))
             }
-            Val::ExternRef(None) => Value::ExternRefNull,
-            Val::ExternRef(Some(_)) => {
-                return Err(Error::NotStorable(
-                    "it holds a reference to something of the host (an externref)".into(),
-                ));
-            }
-            Val::ExnRef(None) => Value::ExnRef(None),
             Val::ExnRef(Some(exception)) => {
-                Value::ExnRef(Some(self.exception_index(store, exception)?))
+                Ok(Value::ExnRef(Some(self.exception_index(store, exception)?)))
             }
-            Val::AnyRef(_) | Val::ContRef(_) => {
-                return Err(Error::NotStorable(
-                    "it holds a garbage-collected reference".into(),
-                ));
-            }
-        })
+            Val::ExternRef(_) => Err(Error::NotStorable(
+                "it holds a reference to something of the host (an externref)".into(),
+            )),
+            _ => Err(Error::NotStorable(
+                "it holds a garbage-collected reference".into(),
+            )),
+        }
     }
 
     /// The index of an exception, which is a new one if it has not been met yet.
@@ -202,20 +193,16 @@ impl<'f> References<'f> {
                 "a value is {value:?} where a value of class {class:?} belongs"
             )));
         }
-        Ok(match value {
-            Value::I32(value) => Val::I32(value),
-            Value::I64(value) => Val::I64(value),
-            Value::F32(bits) => Val::F32(bits),
-            Value::F64(bits) => Val::F64(bits),
-            Value::V128(bits) => Val::V128(bits.into()),
-            Value::FuncRef(None) => Val::FuncRef(None),
-            Value::FuncRef(Some(index)) => Val::FuncRef(Some(self.function(store, index)?)),
-            Value::ExternRefNull => Val::ExternRef(None),
-            Value::ExnRef(None) => Val::ExnRef(None),
+        if let Some(plain) = plain_val(value) {
+            return Ok(plain);
+        }
+        match value {
+            Value::FuncRef(Some(index)) => Ok(Val::FuncRef(Some(self.function(store, index)?))),
             Value::ExnRef(Some(index)) => {
-                Val::ExnRef(Some(self.exception(store, exceptions, index)?))
+                Ok(Val::ExnRef(Some(self.exception(store, exceptions, index)?)))
             }
-        })
+            _ => Err(Error::Image(format!("{value:?} is no value of the engine"))),
+        }
     }
 
     fn function(&mut self, store: &mut Store<HostState>, index: u32) -> Result<Func> {
@@ -302,6 +289,36 @@ impl<'f> References<'f> {
         let allocator = ExnRefPre::new(&mut *store, ty);
         ExnRef::new(&mut *store, &allocator, &tag, &fields).map_err(Error::Internal)
     }
+}
+
+/// The image's form of a number, a vector or a null reference; none for references that point at something.
+pub(crate) fn plain_value(value: &Val) -> Option<Value> {
+    Some(match *value {
+        Val::I32(value) => Value::I32(value),
+        Val::I64(value) => Value::I64(value),
+        Val::F32(bits) => Value::F32(bits),
+        Val::F64(bits) => Value::F64(bits),
+        Val::V128(value) => Value::V128(value.as_u128()),
+        Val::FuncRef(None) => Value::FuncRef(None),
+        Val::ExternRef(None) => Value::ExternRefNull,
+        Val::ExnRef(None) => Value::ExnRef(None),
+        _ => return None,
+    })
+}
+
+/// The engine's form of a number, a vector or a null reference; none for references that point at something.
+pub(crate) fn plain_val(value: Value) -> Option<Val> {
+    Some(match value {
+        Value::I32(value) => Val::I32(value),
+        Value::I64(value) => Val::I64(value),
+        Value::F32(bits) => Val::F32(bits),
+        Value::F64(bits) => Val::F64(bits),
+        Value::V128(bits) => Val::V128(bits.into()),
+        Value::FuncRef(None) => Val::FuncRef(None),
+        Value::ExternRefNull => Val::ExternRef(None),
+        Value::ExnRef(None) => Val::ExnRef(None),
+        Value::FuncRef(Some(_)) | Value::ExnRef(Some(_)) => return None,
+    })
 }
 
 /// The class of an image's value.

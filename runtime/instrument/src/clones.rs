@@ -4,6 +4,7 @@ use crate::control::{CONTROL_PAGES, RESTORE_HEADER_BYTES, RESTORE_POINTER};
 use crate::emit::{self, CloneIndices, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::helpers;
 use crate::indices::Indices;
 use crate::module::Module;
 use crate::names::Name;
@@ -336,11 +337,7 @@ fn names(module: &Module<'_>, first: u32, requests: &[CloneRequest]) -> enc::Nam
 /// The clone that stands for a call of the host: takes the arguments from the frame and calls the wrapper, in whose
 /// place it is when the host asks for suspension once more.
 fn call_again(module: &Module<'_>, indices: &Indices, import: u32, wrapper: u32) -> Vec<u8> {
-    let at = |offset: u32| enc::MemArg {
-        offset: offset.into(),
-        align: 0,
-        memory_index: indices.control_memory,
-    };
+    let at = |offset| helpers::at(indices.control_memory, offset);
     let frame = 0;
     let mut function = enc::Function::new([(1, enc::ValType::I32)]);
     let mut sink = function.instructions();

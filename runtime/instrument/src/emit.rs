@@ -18,6 +18,7 @@ mod sites;
 
 use crate::analysis::Analysis;
 use crate::error::{Error, Result};
+use crate::helpers;
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::points::Point;
@@ -436,10 +437,6 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     }
 
     fn memory(&self, offset: u32) -> enc::MemArg {
-        enc::MemArg {
-            offset: offset.into(),
-            align: 0,
-            memory_index: self.around.control_memory,
-        }
+        helpers::at(self.around.control_memory, offset)
     }
 }

@@ -60,11 +60,6 @@ impl Facts {
         &self.changed_tables
     }
 
-    /// Whether there can be references to exceptions, so that the table of saved ones exists.
-    pub fn has_exceptions(&self) -> bool {
-        self.exceptions
-    }
-
     /// The facts as bytes, for a cache on the same machine: not a stable format.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes =

@@ -21,7 +21,7 @@ pub mod hooks {
 }
 
 /// Memory arguments for the control memory.
-fn at(control_memory: u32, offset: u32) -> enc::MemArg {
+pub(crate) fn at(control_memory: u32, offset: u32) -> enc::MemArg {
     enc::MemArg {
         offset: offset.into(),
         align: 0,

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use wasmparser::types::CoreTypeId;
 use wasmparser::{
-    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType,
-    FunctionBody, GlobalType, MemoryType, Parser, Payload, TableType, TypeRef, UnpackedIndex,
-    ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    ConstExpr, DataKind, ElementItems, ExternalKind, FuncToValidate, FuncType, FunctionBody,
+    GlobalType, MemoryType, Parser, Payload, TableType, TypeRef, UnpackedIndex, ValType,
+    ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 /// An import: where it comes from and what it is.
@@ -54,7 +54,6 @@ pub struct Module<'a> {
     pub(crate) imported_functions: u32,
     pub(crate) imported_tables: u32,
     pub(crate) imported_memories: u32,
-    pub(crate) imported_globals: u32,
     /// Type index of every function, imported ones first.
     pub(crate) functions: Vec<u32>,
     pub(crate) tables: Vec<TableType>,
@@ -132,7 +131,6 @@ impl<'a> Module<'a> {
             imported_functions: 0,
             imported_tables: 0,
             imported_memories: 0,
-            imported_globals: 0,
             functions: Vec::new(),
             tables: Vec::new(),
             memories: Vec::new(),
@@ -277,7 +275,6 @@ impl<'a> Module<'a> {
             }
             TypeRef::Global(ty) => {
                 self.globals.push(ty);
-                self.imported_globals += 1;
             }
             TypeRef::Tag(ty) => self.tags.push(ty.func_type_idx),
         }
@@ -340,15 +337,6 @@ impl<'a> Module<'a> {
         &self.imports
     }
 
-    /// The import that is function `index`, if it is one.
-    pub fn imported_function(&self, index: u32) -> Option<&Import<'a>> {
-        let mut functions = self
-            .imports
-            .iter()
-            .filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
-        functions.nth(index as usize)
-    }
-
     /// The exports of the original module.
     pub fn exports(&self) -> &[Export<'a>] {
         &self.exports
@@ -372,11 +360,6 @@ impl<'a> Module<'a> {
     /// The types of all globals, imported ones first.
     pub fn globals(&self) -> &[GlobalType] {
         &self.globals
-    }
-
-    /// The number of globals that are imported.
-    pub fn imported_globals(&self) -> u32 {
-        self.imported_globals
     }
 
     /// The number of tags.
@@ -410,14 +393,6 @@ impl<'a> Module<'a> {
     /// The number of element segments.
     pub fn element_count(&self) -> u32 {
         self.elements.len() as u32
-    }
-
-    /// Which element segments are passive, that is, can still be used by the program until it drops them.
-    pub fn passive_elements(&self) -> impl Iterator<Item = u32> {
-        (0u32..)
-            .zip(&self.elements)
-            .filter(|(_, element)| matches!(element.kind, ElementKind::Passive))
-            .map(|(i, _)| i)
     }
 
     /// Functions that a function reference can point to: named by an element segment or exported, plus those in

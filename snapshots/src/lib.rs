@@ -54,4 +54,6 @@ pub use manifest::{
 };
 pub use memory_tree::MemoryTree;
 pub use page_map::{Extent, PAGE_SIZE};
-pub use store::{ImageEntry, Layer, Store, StoredImage, StoredMemory};
+#[doc(hidden)]
+pub use store::{Faults, Operation, OperationKind};
+pub use store::{ImageEntry, Layer, Store, StoreLock, StoredImage, StoredMemory};

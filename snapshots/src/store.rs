@@ -9,34 +9,41 @@
 //! names/<name>         the latest image of each named program
 //! tags/<tag>           tags
 //! tmp/                 files being written
+//! lock                 empty; locked by those who publish, load or delete
 //! ```
 //!
 //! A file appears under its final name by a rename, complete and synced, and is never modified afterwards. What it
 //! refers to is durable before it appears. So a crash between any two system calls leaves nothing worse than a file in
 //! `tmp/` or content that no image names.
 
+mod faults;
 mod files;
 mod layer;
 mod load;
+mod lock;
 mod publish;
 mod refs;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Damage, StoreError};
 use crate::id::{ImageId, LayerId, MemoryHash, ModuleHash};
 use crate::manifest::Manifest;
-use files::{ResultExt, Staged};
+use files::{ResultExt, Root, Staged};
 
+pub use faults::{Faults, Operation, OperationKind};
 pub use layer::Layer;
 pub use load::{StoredImage, StoredMemory};
+pub use lock::StoreLock;
 
 /// The version of the directory layout.
 const VERSION: u32 = 1;
 const VERSION_FILE: &str = "version";
+const LOCK: &str = "lock";
 /// The largest module, manifest or page map in bytes: 1 GiB.
 const CONTENT_LEN_MAX: u64 = 1 << 30;
 /// The largest reference or version file in bytes.
@@ -54,7 +61,7 @@ const FOLDERS: [&str; 7] = [MODULES, IMAGES, MEMORIES, LAYERS, NAMES, TAGS, TEMP
 /// A directory that holds images. Any number of threads and processes can use one at the same time.
 #[derive(Clone, Debug)]
 pub struct Store {
-    root: PathBuf,
+    root: Root,
 }
 
 /// An image in a store's listing.
@@ -77,9 +84,24 @@ impl Store {
     /// [`StoreError::NotAStore`] when the directory holds other files, [`StoreError::OtherVersion`] when it is a store
     /// of another version of the layout.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let store = Self {
-            root: directory.into(),
-        };
+        Self::open_in(Root::new(directory.into(), None))
+    }
+
+    /// Opens a store as [`Store::open`] does, all of whose changes `faults` can make fail. For tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], and what `faults` answers.
+    #[doc(hidden)]
+    pub fn open_with_faults(
+        directory: impl Into<PathBuf>,
+        faults: Arc<dyn Faults>,
+    ) -> Result<Self, StoreError> {
+        Self::open_in(Root::new(directory.into(), Some(faults)))
+    }
+
+    fn open_in(root: Root) -> Result<Self, StoreError> {
+        let store = Self { root };
         let version_path = store.root.join(VERSION_FILE);
         let version = files::read_if_exists(&version_path, TEXT_LEN_MAX, "store version")?;
         match &version {
@@ -91,7 +113,7 @@ impl Store {
             Staged::text(&store.root, version_path)?
                 .write_and_publish(version_text().as_bytes())?;
         } else if created {
-            files::sync_directory(&store.root)?;
+            store.root.sync_directory(&store.root)?;
         }
         Ok(store)
     }
@@ -112,7 +134,7 @@ impl Store {
         let path = self.module_path(hash);
         if files::size_if_exists(&path)? == Some(bytes.len() as u64) {
             // Another process may have renamed it a moment ago and not have synced the directory yet.
-            files::sync_parent(&path)?;
+            self.root.sync_parent(&path)?;
         } else {
             Staged::content(&self.root, path)?.write_and_publish(bytes)?;
         }
@@ -149,22 +171,7 @@ impl Store {
     pub fn manifest(&self, id: ImageId) -> Result<Manifest, StoreError> {
         let path = self.image_path(id);
         let bytes = files::read(&path, CONTENT_LEN_MAX, "image")?;
-        let found = ImageId::of(&bytes);
-        if found != id {
-            let source = Damage::Hash {
-                found: found.to_string(),
-            };
-            return Err(StoreError::Damaged {
-                what: "image",
-                path,
-                source,
-            });
-        }
-        Manifest::decode(&bytes).map_err(|source| StoreError::Damaged {
-            what: "image",
-            path,
-            source: Damage::Decode(source),
-        })
+        check_manifest(id, &path, &bytes)
     }
 
     /// All images, by ascending id. Their content isn't looked at.
@@ -200,20 +207,20 @@ impl Store {
             entries => entries?,
         };
         // Folders without a version file: another process is creating this store, or was stopped while it did.
-        let known = |name: &str| name == VERSION_FILE || FOLDERS.contains(&name);
+        let known = |name: &str| [VERSION_FILE, LOCK].contains(&name) || FOLDERS.contains(&name);
         if entries.iter().all(|(name, _)| known(name)) {
             return Ok(());
         }
         Err(StoreError::NotAStore {
-            path: self.root.clone(),
+            path: self.root.to_path_buf(),
         })
     }
 
     /// Creates what is missing of the root and its folders and tells whether anything was.
     fn create_folders(&self) -> Result<bool, StoreError> {
-        let mut created = files::create_directories(&self.root)?;
+        let mut created = self.root.create_directories(&self.root)?;
         for folder in FOLDERS {
-            created |= files::create_directories(&self.root.join(folder))?;
+            created |= self.root.create_directories(&self.root.join(folder))?;
         }
         Ok(created)
     }
@@ -245,6 +252,23 @@ impl Store {
             Err(error) => Err(error).during("open", &path),
         }
     }
+}
+
+/// Decodes the manifest of an image after checking that it is the one that the image is named by.
+fn check_manifest(id: ImageId, path: &Path, bytes: &[u8]) -> Result<Manifest, StoreError> {
+    let found = ImageId::of(bytes);
+    let decoded = if found == id {
+        Manifest::decode(bytes).map_err(Damage::Decode)
+    } else {
+        Err(Damage::Hash {
+            found: found.to_string(),
+        })
+    };
+    decoded.map_err(|source| StoreError::Damaged {
+        what: "image",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn check_size(what: &'static str, bytes: &[u8]) -> Result<(), StoreError> {

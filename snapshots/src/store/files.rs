@@ -1,13 +1,16 @@
 //! All that the store asks of the file system.
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, IoSlice, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::ops::Deref;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
 use super::TEMPORARY;
+use super::faults::{Faults, Operation, OperationKind};
 use crate::error::{Damage, StoreError};
 
 /// The memory of a program can hold secrets, so nobody but the owner reads a store unless the owner allows it.
@@ -15,8 +18,6 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Content is not writable at all: it must never change once it is published.
 const CONTENT_MODE: u32 = 0o400;
 const TEXT_MODE: u32 = 0o600;
-/// Linux takes at most so many slices in one write.
-const SLICES_MAX: usize = 1024;
 
 pub(super) trait ResultExt<T> {
     /// Says what was tried, on which path.
@@ -46,11 +47,27 @@ pub(super) fn read_if_exists(
     limit: u64,
     what: &'static str,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).during("open", path),
-    };
+    match open_if_exists(path)? {
+        Some(file) => read_all(&file, path, limit, what).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn open_if_exists(path: &Path) -> Result<Option<File>, StoreError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).during("open", path),
+    }
+}
+
+/// Reads an open file that ought to have `limit` bytes at most.
+pub(super) fn read_all(
+    file: &File,
+    path: &Path,
+    limit: u64,
+    what: &'static str,
+) -> Result<Vec<u8>, StoreError> {
     let found = file.metadata().during("read the size of", path)?.len();
     if found > limit {
         let source = Damage::TooLarge { limit, found };
@@ -64,7 +81,7 @@ pub(super) fn read_if_exists(
     file.take(limit)
         .read_to_end(&mut bytes)
         .during("read", path)?;
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 pub(super) fn size_if_exists(path: &Path) -> Result<Option<u64>, StoreError> {
@@ -88,115 +105,185 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(String, PathBuf)>, StoreErro
     Ok(entries)
 }
 
-/// Creates a directory with its parents and tells whether it was missing.
-pub(super) fn create_directories(path: &Path) -> Result<bool, StoreError> {
-    if path.is_dir() {
-        return Ok(false);
-    }
-    // Parents one by one, so that the entry of each is synced.
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        create_directories(parent)?;
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path)
-        .during("create", path)?;
-    sync_parent(path)?;
-    Ok(true)
+/// The directory of a store: its path, and every way to change something below it.
+#[derive(Clone, Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    faults: Option<Arc<dyn Faults>>,
 }
 
-/// Makes the entries of a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .during("sync", path)
+impl Deref for Root {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
 }
 
-/// Makes the entry for `path` in its directory durable.
-pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
-        Some(parent) => sync_directory(parent),
-        None => Ok(()),
+impl Root {
+    pub fn new(path: PathBuf, faults: Option<Arc<dyn Faults>>) -> Self {
+        Self { path, faults }
+    }
+
+    /// Asks the seam whether an operation may happen.
+    fn before(&self, kind: OperationKind, path: &Path) -> io::Result<()> {
+        match &self.faults {
+            Some(faults) => faults.before(Operation { kind, path }),
+            None => Ok(()),
+        }
+    }
+
+    /// Creates a directory with its parents and tells whether it was missing.
+    pub fn create_directories(&self, path: &Path) -> Result<bool, StoreError> {
+        if path.is_dir() {
+            return Ok(false);
+        }
+        // Parents one by one, so that the entry of each is synced.
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            self.create_directories(parent)?;
+        }
+        self.before(OperationKind::Create, path)
+            .and_then(|()| {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(DIRECTORY_MODE)
+                    .create(path)
+            })
+            .during("create", path)?;
+        self.sync_parent(path)?;
+        Ok(true)
+    }
+
+    /// Opens a file that holds nothing, which is created when it is missing. It is there to be locked, so nothing of
+    /// this is synced.
+    pub fn open_lock(&self, path: &Path) -> Result<File, StoreError> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self
+                .before(OperationKind::Create, path)
+                .and_then(|()| {
+                    OpenOptions::new()
+                        .read(true)
+                        .append(true)
+                        .create(true)
+                        .mode(TEXT_MODE)
+                        .open(path)
+                })
+                .during("create", path),
+            opened => opened.during("open", path),
+        }
+    }
+
+    /// Makes the entries of a directory durable.
+    pub fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
+        self.before(OperationKind::SyncDirectory, path)
+            .and_then(|()| File::open(path)?.sync_all())
+            .during("sync", path)
+    }
+
+    /// Makes the entry for `path` in its directory durable.
+    pub fn sync_parent(&self, path: &Path) -> Result<(), StoreError> {
+        match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => self.sync_directory(Path::new(".")),
+            Some(parent) => self.sync_directory(parent),
+            None => Ok(()),
+        }
     }
 }
 
 /// A file on its way into the store: it has a temporary name of its own, which vanishes with it, until it is
 /// published under its final one.
+#[derive(Debug)]
 pub(super) struct Staged {
-    file: NamedTempFile,
+    root: Root,
+    /// Invariant: it is there until the file is published or dropped.
+    file: Option<NamedTempFile>,
     target: PathBuf,
 }
 
 impl Staged {
     /// A file whose content the name `target` stands for.
-    pub fn content(root: &Path, target: PathBuf) -> Result<Self, StoreError> {
+    pub fn content(root: &Root, target: PathBuf) -> Result<Self, StoreError> {
         Self::create(root, target, CONTENT_MODE)
     }
 
     /// A file that can be replaced by another version of it.
-    pub fn text(root: &Path, target: PathBuf) -> Result<Self, StoreError> {
+    pub fn text(root: &Root, target: PathBuf) -> Result<Self, StoreError> {
         Self::create(root, target, TEXT_MODE)
     }
 
-    fn create(root: &Path, target: PathBuf, mode: u32) -> Result<Self, StoreError> {
+    fn create(root: &Root, target: PathBuf, mode: u32) -> Result<Self, StoreError> {
         let folder = root.join(TEMPORARY);
-        let file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(&folder)
+        let file = root
+            .before(OperationKind::Create, &target)
+            .and_then(|()| {
+                tempfile::Builder::new()
+                    .permissions(Permissions::from_mode(mode))
+                    .tempfile_in(&folder)
+            })
             .during("create a file in", &folder)?;
-        Ok(Self { file, target })
+        Ok(Self {
+            root: root.clone(),
+            file: Some(file),
+            target,
+        })
     }
 
-    /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    /// The open file, for reading what has been written.
+    pub fn file(&self) -> &File {
         self.file
-            .as_file_mut()
-            .write_all(bytes)
+            .as_ref()
+            .expect("it is there until the file is published or dropped")
+            .as_file()
+    }
+
+    /// The path that the file is to get.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes bytes at an offset. Any number of threads can do so at once.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.root
+            .before(OperationKind::Write, &self.target)
+            .and_then(|()| self.file().write_all_at(bytes, offset))
             .during("write", &self.target)
     }
 
-    /// Appends many pieces of bytes with few system calls.
-    pub fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), StoreError> {
-        for batch in pieces.chunks(SLICES_MAX) {
-            let mut slices: Vec<IoSlice<'_>> =
-                batch.iter().map(|piece| IoSlice::new(piece)).collect();
-            write_all_vectored(self.file.as_file_mut(), &mut slices)
-                .during("write", &self.target)?;
-        }
-        Ok(())
-    }
-
-    pub fn write_and_publish(mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write(bytes)?;
+    pub fn write_and_publish(self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_at(bytes, 0)?;
         self.publish()
     }
 
     /// Gives the file its final name, in place of any file there. It is durable on return.
-    pub fn publish(self) -> Result<(), StoreError> {
-        let Self { file, target } = self;
-        file.as_file().sync_all().during("sync", &target)?;
-        file.persist(&target)
-            .map_err(|refused| refused.error)
-            .during("rename a file to", &target)?;
-        sync_parent(&target)
+    pub fn publish(mut self) -> Result<(), StoreError> {
+        self.root
+            .before(OperationKind::Sync, &self.target)
+            .and_then(|()| self.file().sync_all())
+            .during("sync", &self.target)?;
+        self.root
+            .before(OperationKind::Rename, &self.target)
+            .and_then(|()| match self.file.take() {
+                Some(file) => file
+                    .persist(&self.target)
+                    .map(drop)
+                    .map_err(|refused| refused.error),
+                None => Ok(()),
+            })
+            .during("rename a file to", &self.target)?;
+        self.root.sync_parent(&self.target)
     }
 }
 
-fn write_all_vectored(file: &mut File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    // Drops empty slices in front, so that a write of 0 bytes means that nothing more can be written.
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        match file.write_vectored(slices) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut slices, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(error),
+impl Drop for Staged {
+    /// Removes the file. One that cannot be removed stays in the folder of temporary files, where it is garbage.
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        match self.root.before(OperationKind::Remove, file.path()) {
+            Ok(()) => drop(file.close()),
+            Err(_) => drop(file.keep()),
         }
     }
-    Ok(())
 }

@@ -102,25 +102,25 @@ impl Layer {
 
 /// Writes the layer that holds `extents` of a memory, in this order, each where it says.
 pub(super) fn write(
-    mut staged: Staged,
+    staged: Staged,
     id: LayerId,
     memory: &[u8],
     extents: &[Extent],
 ) -> Result<(), StoreError> {
     let end = extents.last().map_or(HEADER_SIZE as u64, Extent::layer_end);
-    staged.write(&header(id, end))?;
-    let pieces: Vec<&[u8]> = extents
-        .iter()
-        .map(|extent| {
-            // Extents lie inside the memory, whose length is a usize; only the last one can be cut short by its end.
-            let end = memory.len().min(extent.memory_end() as usize);
-            &memory[extent.memory_offset as usize..end]
-        })
-        .collect();
-    staged.write_pieces(&pieces)?;
-    let written: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let padding = written.next_multiple_of(PAGE_SIZE) - written;
-    staged.write(&[0; PAGE_SIZE][..padding])?;
+    staged.write_at(&header(id, end), 0)?;
+    for extent in extents {
+        // Extents lie inside the memory, whose length is a usize; only the last one can be cut short by its end.
+        let end = memory.len().min(extent.memory_end() as usize);
+        staged.write_at(
+            &memory[extent.memory_offset as usize..end],
+            extent.layer_offset,
+        )?;
+    }
+    staged
+        .file()
+        .set_len(end)
+        .during("write", staged.target())?;
     staged.publish()
 }
 

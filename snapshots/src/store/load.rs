@@ -1,9 +1,10 @@
 //! Images on their way out of a store.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::files::{self, ResultExt};
-use super::{CONTENT_LEN_MAX, Layer, Store};
+use super::{CONTENT_LEN_MAX, Layer, Store, check_manifest, lock};
 use crate::error::{Damage, StoreError};
 use crate::id::{ImageId, LeafHash, MemoryHash};
 use crate::manifest::Manifest;
@@ -23,6 +24,8 @@ pub struct StoredImage {
     id: ImageId,
     manifest: Manifest,
     memories: Vec<StoredMemory>,
+    /// The manifest's file, whose lock says that the image is in use.
+    _file: File,
 }
 
 /// Where the bytes of a stored memory lie.
@@ -36,12 +39,14 @@ pub struct StoredMemory {
 impl Store {
     /// Opens an image: checks its manifest against its id, its page maps against the hashes in the manifest, and the
     /// extents against the real sizes of the layer files. The time taken does not depend on the bytes in the layers.
+    /// Nobody deletes the image as long as it is open.
     ///
     /// # Errors
     ///
     /// [`StoreError::Missing`] or [`StoreError::Damaged`], naming the file; [`StoreError::Io`].
     pub fn load(&self, id: ImageId) -> Result<StoredImage, StoreError> {
-        let manifest = self.manifest(id)?;
+        let _lock = self.lock_shared()?;
+        let (file, manifest) = self.open_image(id)?;
         let mut memories = Vec::new();
         for state in &manifest.memories {
             let memory = self.load_memory(state.content)?;
@@ -60,7 +65,26 @@ impl Store {
             id,
             manifest,
             memories,
+            _file: file,
         })
+    }
+
+    /// Opens the manifest of an image, locked against deletion.
+    fn open_image(&self, id: ImageId) -> Result<(File, Manifest), StoreError> {
+        let path = self.image_path(id);
+        loop {
+            let Some(file) = files::open_if_exists(&path)? else {
+                return Err(StoreError::Missing {
+                    what: "image",
+                    path,
+                });
+            };
+            // Nobody deletes images meanwhile, but one that was found damaged may be replaced.
+            if lock::protect(&file, &path)? {
+                let bytes = files::read_all(&file, &path, CONTENT_LEN_MAX, "image")?;
+                return Ok((file, check_manifest(id, &path, &bytes)?));
+            }
+        }
     }
 
     pub(super) fn load_memory(&self, hash: MemoryHash) -> Result<StoredMemory, StoreError> {

@@ -74,7 +74,7 @@ impl Store {
         let id = LayerId::of(hash, extents);
         let path = self.layer_path(id);
         if self.open_layer(id).is_ok() {
-            files::sync_parent(&path)?;
+            self.root.sync_parent(&path)?;
         } else {
             layer::write(Staged::content(&self.root, path)?, id, memory, extents)?;
         }
@@ -83,8 +83,8 @@ impl Store {
 
     /// Another process may have renamed the files a moment ago and not have synced their directories yet.
     fn sync_memory(&self, hash: MemoryHash) -> Result<(), StoreError> {
-        files::sync_directory(&self.root.join(LAYERS))?;
-        files::sync_parent(&self.memory_path(hash))
+        self.root.sync_directory(&self.root.join(LAYERS))?;
+        self.root.sync_parent(&self.memory_path(hash))
     }
 
     /// Manifests are small, so an existing one is compared as a whole: a damaged one must not pass for this one.
@@ -92,7 +92,7 @@ impl Store {
         check_size("image", bytes)?;
         let path = self.image_path(id);
         if self.manifest(id).is_ok() {
-            return files::sync_parent(&path);
+            return self.root.sync_parent(&path);
         }
         Staged::content(&self.root, path)?.write_and_publish(bytes)
     }

@@ -32,7 +32,7 @@ impl Store {
         match candidates[..] {
             [] => Err(StoreError::NotFound {
                 reference: reference.to_owned(),
-                store: self.root.clone(),
+                store: self.root.to_path_buf(),
             }),
             [id] => Ok(id),
             _ => Err(StoreError::Ambiguous {

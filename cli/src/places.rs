@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use etcetera::{BaseStrategy, choose_base_strategy};
-use wsnap::snapshots::{ImageId, Store, StoreError};
+use wsnap::snapshots::{Store, StoreError};
 
 use crate::failure::Failure;
 
@@ -116,14 +116,5 @@ pub(crate) fn check_writable(store: &Store) -> Result<(), Failure> {
             source,
         }
         .into()),
-    }
-}
-
-/// Fails when `name` cannot be the name of a program or a tag.
-pub(crate) fn check_name(store: &Store, name: &str) -> Result<(), Failure> {
-    // The store checks a name before it looks for the image, and nothing has the hash of all zeros.
-    match store.set_name(name, ImageId([0; 32])) {
-        Err(error @ StoreError::InvalidName { .. }) => Err(error.into()),
-        _ => Ok(()),
     }
 }

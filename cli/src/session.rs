@@ -28,13 +28,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use wsnap::snapshots::{ImageId, Store};
+use wsnap::snapshots::{ImageId, Store, check_name};
 use wsnap::{Instance, Outcome, StopReason};
 
 use crate::arguments::{Directory, Trigger};
 use crate::failure::{self, Failure};
 use crate::output;
-use crate::places::{Places, check_name, check_writable};
+use crate::places::{Places, check_writable};
 use crate::program::print_results;
 use control::Answer;
 use register::Registration;
@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
             let store = session.store()?;
             check_writable(store)?;
             if let Some(name) = name {
-                check_name(store, &name)?;
+                check_name(&name)?;
             }
         }
         if let Some(path) = &options.id_file {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::{ImageId, LayerId, MemoryHash};
+use crate::id::{ImageId, LayerId, MemoryHash, RecordId};
 
 /// Bytes are not a valid manifest or page map. Offsets count bytes from the start of the decoded input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,6 +196,27 @@ pub enum Damage {
         /// The real size in bytes.
         found: u64,
     },
+    /// A record does not end with the checksum of its first line.
+    #[error("its last line is not the checksum of its first")]
+    RecordChecksum,
+    /// A record does not have the fields of one.
+    #[error("it is not a record: {problem}")]
+    Record {
+        /// In which way.
+        problem: String,
+    },
+    /// A record names another one.
+    #[error("it is record {found}, not the one that it is named by")]
+    OtherRecord {
+        /// The record that it names.
+        found: RecordId,
+    },
+    /// A record is of an image that the record's id does not start with.
+    #[error("it is about image {found}, whose first 16 digits are not those of the record's id")]
+    OtherImage {
+        /// The image.
+        found: ImageId,
+    },
     /// A name or tag does not hold an image id.
     #[error("it does not hold an image id")]
     Reference,
@@ -292,6 +313,25 @@ pub enum StoreError {
         /// In which way.
         problem: String,
     },
+    /// An image that is to be removed is in use.
+    #[error("a program is running on image {image}: stop it first")]
+    InUse {
+        /// The image.
+        image: ImageId,
+    },
+    /// An image that is to be removed has tags, or is the latest of a program.
+    #[error(
+        "image {image} is {}: remove these first, or force it",
+        references(tags, names)
+    )]
+    Referenced {
+        /// The image.
+        image: ImageId,
+        /// The tags that point at it.
+        tags: Vec<String>,
+        /// The programs whose latest image it is.
+        names: Vec<String>,
+    },
     /// The manifest breaks a rule of the format, so that nobody could read it back.
     #[error("the state cannot be written as an image")]
     Unencodable(#[source] DecodeError),
@@ -310,4 +350,13 @@ pub enum StoreError {
 fn join(ids: &[ImageId]) -> String {
     let texts: Vec<String> = ids.iter().map(ImageId::to_string).collect();
     texts.join(", ")
+}
+
+fn references(tags: &[String], names: &[String]) -> String {
+    let kinds = [("tagged", tags), ("the latest of", names)];
+    let kinds = kinds.iter().filter(|(_, which)| !which.is_empty());
+    let texts: Vec<String> = kinds
+        .map(|(kind, which)| format!("{kind} {}", which.join(", ")))
+        .collect();
+    texts.join(" and ")
 }

@@ -1,44 +1,57 @@
-//! The names of things: BLAKE3 hashes, one type for each kind of thing they name.
+//! The names of things: BLAKE3 hashes, one type for each kind of thing they name, and the ids of records.
 
 use std::fmt;
 use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A text is not the 64 lower-case hexadecimal digits of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a hash: 64 lower-case hexadecimal digits are expected")]
 pub struct ParseHashError;
 
-fn parse_hex(text: &str) -> Result<[u8; 32], ParseHashError> {
+/// A text is not the 32 lower-case hexadecimal digits of a record's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a record id: 32 lower-case hexadecimal digits are expected")]
+pub struct ParseRecordIdError;
+
+fn parse_hex<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
     let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return Err(ParseHashError);
+    if digits.len() != 2 * LEN {
+        return None;
     }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+    let mut bytes = [0; LEN];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = digit_value(pair[0])? << 4 | digit_value(pair[1])?;
     }
-    Ok(hash)
+    Some(bytes)
 }
 
-fn digit_value(digit: u8) -> Result<u8, ParseHashError> {
+fn digit_value(digit: u8) -> Option<u8> {
     match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(ParseHashError),
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
 macro_rules! hash_type {
     ($(#[$attribute:meta])* $name:ident) => {
+        id_type! { $(#[$attribute])* $name, 32, ParseHashError }
+    };
+}
+
+macro_rules! id_type {
+    ($(#[$attribute:meta])* $name:ident, $len:literal, $error:ident) => {
         $(#[$attribute])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(
-            /// The 32 bytes of the hash.
-            pub [u8; 32],
+            /// Its bytes.
+            pub [u8; $len],
         );
 
         impl fmt::Display for $name {
-            /// Writes all 64 lower-case hexadecimal digits.
+            /// Writes all lower-case hexadecimal digits.
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
             }
@@ -51,11 +64,24 @@ macro_rules! hash_type {
         }
 
         impl FromStr for $name {
-            type Err = ParseHashError;
+            type Err = $error;
 
             /// Reads exactly what `Display` writes.
-            fn from_str(text: &str) -> Result<Self, ParseHashError> {
-                parse_hex(text).map(Self)
+            fn from_str(text: &str) -> Result<Self, $error> {
+                parse_hex(text).map(Self).ok_or($error)
+            }
+        }
+
+        impl Serialize for $name {
+            /// As the text that `Display` writes.
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
             }
         }
     };
@@ -87,6 +113,12 @@ hash_type! {
 hash_type! {
     /// Names a layer file: the hash of the memory it was written for and of which of its pages it holds.
     LayerId
+}
+
+id_type! {
+    /// Names a record. The first 8 bytes are those of the image's id, so that the records of an image are found by
+    /// their file names alone; the others are random.
+    RecordId, 16, ParseRecordIdError
 }
 
 impl ImageId {
@@ -127,5 +159,13 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<ModuleHash>(), Err(ParseHashError), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_record_id_has_32_digits() {
+        let id = RecordId(*b"sixteen bytes it");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let hash = ImageId::of(b"some state").to_string();
+        assert_eq!(hash.parse::<RecordId>(), Err(ParseRecordIdError));
     }
 }

@@ -39,21 +39,30 @@
 
 mod bytes;
 mod error;
+mod history;
 mod id;
 pub mod manifest;
 pub mod memory_tree;
 mod page_map;
 mod parallel;
+mod record;
 mod store;
 
 pub use error::{Damage, DecodeError, StoreError};
-pub use id::{ImageId, LayerId, LeafHash, MemoryHash, ModuleHash, ParseHashError};
+pub use history::History;
+pub use id::{
+    ImageId, LayerId, LeafHash, MemoryHash, ModuleHash, ParseHashError, ParseRecordIdError,
+    RecordId,
+};
 pub use manifest::{
     Elements, Exception, Frame, FrameState, GlobalState, Invocation, Manifest, MemoryState, Phase,
     Run, TableState, Value,
 };
 pub use memory_tree::MemoryTree;
 pub use page_map::{Extent, PAGE_SIZE};
+pub use record::{NewRecord, Record};
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};
-pub use store::{ImageEntry, Layer, Store, StoreLock, StoredImage, StoredMemory};
+pub use store::{
+    ImageEntry, Layer, Removed, Store, StoreLock, StoredImage, StoredMemory, check_name,
+};

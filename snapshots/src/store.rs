@@ -6,6 +6,7 @@
 //! images/<id>          manifests
 //! memories/<hash>      page maps: which stretch of a memory lies where in which layer
 //! layers/<id>          pages of memory, to be mapped straight into a program
+//! records/<id>.json    when, why and from what each snapshot was taken
 //! names/<name>         the latest image of each named program
 //! tags/<tag>           tags
 //! tmp/                 files being written
@@ -22,7 +23,9 @@ mod layer;
 mod load;
 mod lock;
 mod publish;
+mod records;
 mod refs;
+mod remove;
 
 use std::fs::{self, File};
 use std::io;
@@ -39,6 +42,8 @@ pub use faults::{Faults, Operation, OperationKind};
 pub use layer::Layer;
 pub use load::{StoredImage, StoredMemory};
 pub use lock::StoreLock;
+pub use refs::check_name;
+pub use remove::Removed;
 
 /// The version of the directory layout.
 const VERSION: u32 = 1;
@@ -53,10 +58,13 @@ const MODULES: &str = "modules";
 const IMAGES: &str = "images";
 const MEMORIES: &str = "memories";
 const LAYERS: &str = "layers";
+const RECORDS: &str = "records";
 const NAMES: &str = "names";
 const TAGS: &str = "tags";
 const TEMPORARY: &str = "tmp";
-const FOLDERS: [&str; 7] = [MODULES, IMAGES, MEMORIES, LAYERS, NAMES, TAGS, TEMPORARY];
+const FOLDERS: [&str; 8] = [
+    MODULES, IMAGES, MEMORIES, LAYERS, RECORDS, NAMES, TAGS, TEMPORARY,
+];
 
 /// A directory that holds images. Any number of threads and processes can use one at the same time.
 #[derive(Clone, Debug)]

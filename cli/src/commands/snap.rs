@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use wsnap::snapshots::{ImageId, Store};
+use wsnap::snapshots::{ImageId, Store, check_name};
 
 use crate::failure::Failure;
 use crate::output;
-use crate::places::{Places, check_name};
+use crate::places::Places;
 use crate::session::control::{self, Answer, Ask};
 use crate::session::register::{self, Entry};
 
@@ -47,7 +47,7 @@ impl Snap {
     pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
         let (store, entry) = self.find(places)?;
         if let Some(tag) = &self.tag {
-            check_name(&store, tag)?;
+            check_name(tag)?;
         }
         let lost =
             |why: String| Failure::new(format!("no snapshot of process {}: {why}", entry.pid));

@@ -176,6 +176,18 @@ impl Root {
         }
     }
 
+    /// Removes a file and tells whether it was there. The directory is not synced.
+    pub fn remove_if_exists(&self, path: &Path) -> Result<bool, StoreError> {
+        match self
+            .before(OperationKind::Remove, path)
+            .and_then(|()| fs::remove_file(path))
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).during("remove", path),
+        }
+    }
+
     /// Makes the entries of a directory durable.
     pub fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
         self.before(OperationKind::SyncDirectory, path)

@@ -60,6 +60,27 @@ impl Store {
         self.set_reference(TAGS, tag, id)
     }
 
+    /// Forgets which image is the latest of the program `name`, be it readable or not. The image stays, and so do its
+    /// records. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidName`]; [`StoreError::NotFound`] when there is no such name; [`StoreError::Io`].
+    pub fn remove_name(&self, name: &str) -> Result<(), StoreError> {
+        let _lock = self.lock_shared()?;
+        self.remove_reference(NAMES, name)
+    }
+
+    /// Removes a tag, be it readable or not. The image stays. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::remove_name`].
+    pub fn remove_tag(&self, tag: &str) -> Result<(), StoreError> {
+        let _lock = self.lock_shared()?;
+        self.remove_reference(TAGS, tag)
+    }
+
     /// The latest image of each named program.
     ///
     /// # Errors
@@ -98,21 +119,44 @@ impl Store {
     }
 
     fn set_reference(&self, folder: &str, name: &str, id: ImageId) -> Result<(), StoreError> {
-        if let Err(rule) = check_name(name) {
-            return Err(StoreError::InvalidName {
-                name: name.to_owned(),
-                rule,
-            });
-        }
-        let image = self.image_path(id);
-        if files::size_if_exists(&image)?.is_none() {
-            return Err(StoreError::Missing {
-                what: "image",
-                path: image,
-            });
-        }
+        check_name(name)?;
+        let _lock = self.lock_shared()?;
+        self.require_image(id)?;
+        self.write_reference(folder, name, id)
+    }
+
+    pub(super) fn write_reference(
+        &self,
+        folder: &str,
+        name: &str,
+        id: ImageId,
+    ) -> Result<(), StoreError> {
         let target = self.root.join(folder).join(name);
         Staged::text(&self.root, target)?.write_and_publish(format!("{id}\n").as_bytes())
+    }
+
+    pub(super) fn remove_reference(&self, folder: &str, name: &str) -> Result<(), StoreError> {
+        check_name(name)?;
+        let path = self.root.join(folder).join(name);
+        if !self.root.remove_if_exists(&path)? {
+            return Err(StoreError::NotFound {
+                reference: name.to_owned(),
+                store: self.root.to_path_buf(),
+            });
+        }
+        self.root.sync_parent(&path)
+    }
+
+    /// Fails when the image isn't there.
+    pub(super) fn require_image(&self, id: ImageId) -> Result<(), StoreError> {
+        let path = self.image_path(id);
+        match files::size_if_exists(&path)? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Missing {
+                what: "image",
+                path,
+            }),
+        }
     }
 
     fn reference(&self, folder: &str, name: &str) -> Result<Option<ImageId>, StoreError> {
@@ -152,8 +196,26 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The rule that a name or tag breaks, if it does.
-fn check_name(name: &str) -> Result<(), &'static str> {
+/// Fails when `name` cannot be the name of a program or a tag.
+///
+/// ```
+/// use wsnap_snapshots::{StoreError, check_name};
+///
+/// assert!(check_name("job-7.old").is_ok());
+/// assert!(matches!(check_name("../job"), Err(StoreError::InvalidName { .. })));
+/// ```
+///
+/// # Errors
+///
+/// [`StoreError::InvalidName`], which states the rule that it breaks.
+pub fn check_name(name: &str) -> Result<(), StoreError> {
+    check_rules(name).map_err(|rule| StoreError::InvalidName {
+        name: name.to_owned(),
+        rule,
+    })
+}
+
+fn check_rules(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > NAME_LEN_MAX {
         return Err("it must have 1 to 128 characters");
     }

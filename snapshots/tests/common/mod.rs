@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use fastrand::Rng;
 use wsnap_snapshots::{
     Elements, Exception, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryHash,
-    MemoryState, ModuleHash, Phase, Store, StoredImage, TableState, Value,
+    MemoryState, ModuleHash, NewRecord, Phase, Record, RecordId, Store, StoredImage, TableState,
+    Value,
 };
 
 pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -201,4 +202,25 @@ pub fn files_in(folder: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+/// Publishes an image that only `seed` decides on, with one page of its own.
+pub fn publish_seed(store: &Store, seed: u64) -> ImageId {
+    let mut memory = vec![0; 3 * 4096];
+    memory[4096..4104].copy_from_slice(&(seed + 1).to_le_bytes());
+    publish(store, &[&memory]).unwrap()
+}
+
+/// Records a snapshot of the program `name` at `taken_at_ms`.
+pub fn record(
+    store: &Store,
+    image: ImageId,
+    parent: Option<RecordId>,
+    taken_at_ms: u64,
+    name: Option<&str>,
+) -> Record {
+    let mut record = NewRecord::new(image, taken_at_ms, "snap");
+    record.parent = parent;
+    record.name = name.map(str::to_owned);
+    store.put_record(record).unwrap()
 }

@@ -1,0 +1,174 @@
+//! The records in a store.
+
+use std::path::PathBuf;
+
+use super::files::{self, Staged};
+use super::refs::check_name;
+use super::{RECORDS, Store};
+use crate::error::{Damage, StoreError};
+use crate::id::{ImageId, RecordId};
+use crate::record::{NewRecord, RECORD_LEN_MAX, Record, with_parent};
+
+const EXTENSION: &str = ".json";
+
+impl Store {
+    /// Stores a record under a new id. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when there is no such image, [`StoreError::InvalidName`] when the program's name cannot be
+    /// one, [`StoreError::TooLarge`] when the texts are longer than a record can be; [`StoreError::Io`].
+    pub fn put_record(&self, record: NewRecord) -> Result<Record, StoreError> {
+        let _lock = self.lock_shared()?;
+        let id = RecordId::of_image(record.image, self.random()?);
+        let record = record.with_id(id);
+        self.write_record(&record)?;
+        Ok(record)
+    }
+
+    /// Stores a record that was made in another store, unless this one has a record of that id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put_record`]; [`StoreError::Damaged`] when the record's id cannot be that of a record of its image.
+    pub fn put_foreign_record(&self, record: &Record) -> Result<(), StoreError> {
+        let path = self.record_path(record.id);
+        if !record.id.fits(record.image) {
+            let source = Damage::OtherImage {
+                found: record.image,
+            };
+            return Err(StoreError::Damaged {
+                what: "record",
+                path,
+                source,
+            });
+        }
+        let _lock = self.lock_shared()?;
+        if self.read_record(record.id)?.is_some() {
+            return self.root.sync_parent(&path);
+        }
+        self.write_record(record)
+    }
+
+    /// All records, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`], naming the file, when one of them is unreadable; [`StoreError::Io`].
+    pub fn records(&self) -> Result<Vec<Record>, StoreError> {
+        let (records, damaged) = self.readable_records()?;
+        match damaged.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(records),
+        }
+    }
+
+    /// All records that can be read, oldest first, and for each of the others the error that names its file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] when the records cannot be listed.
+    pub fn readable_records(&self) -> Result<(Vec<Record>, Vec<StoreError>), StoreError> {
+        let mut records = Vec::new();
+        let mut damaged = Vec::new();
+        for id in self.record_ids()? {
+            match self.read_record(id) {
+                Ok(Some(record)) => records.push(record),
+                // Deleted by another process since the directory was listed.
+                Ok(None) => (),
+                Err(error) => damaged.push(error),
+            }
+        }
+        records.sort_unstable_by_key(Record::order);
+        Ok((records, damaged))
+    }
+
+    /// The newest record of an image, if it has one. The time taken depends on the number of records in the store only
+    /// as far as their file names are listed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::records`], but only for the records of this image.
+    pub fn record_of(&self, image: ImageId) -> Result<Option<Record>, StoreError> {
+        let mut newest: Option<Record> = None;
+        for id in self.record_ids()?.into_iter().filter(|id| id.fits(image)) {
+            let record = self.read_record(id)?;
+            newest = newest
+                .into_iter()
+                .chain(record.filter(|record| record.image == image))
+                .max_by_key(Record::order);
+        }
+        Ok(newest)
+    }
+
+    /// Gives a record another parent, at once and durably.
+    pub(super) fn set_parent(
+        &self,
+        id: RecordId,
+        parent: Option<RecordId>,
+    ) -> Result<(), StoreError> {
+        let path = self.record_path(id);
+        let bytes = files::read(&path, RECORD_LEN_MAX, "record")?;
+        match with_parent(&bytes, parent) {
+            Ok(bytes) => Staged::text(&self.root, path)?.write_and_publish(&bytes),
+            Err(source) => Err(StoreError::Damaged {
+                what: "record",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// The ids of all records, in no order.
+    pub(super) fn record_ids(&self) -> Result<Vec<RecordId>, StoreError> {
+        let entries = files::list(&self.root.join(RECORDS))?;
+        let id_of = |name: &str| name.strip_suffix(EXTENSION)?.parse().ok();
+        Ok(entries.iter().filter_map(|(name, _)| id_of(name)).collect())
+    }
+
+    pub(super) fn record_path(&self, id: RecordId) -> PathBuf {
+        self.root.join(RECORDS).join(format!("{id}{EXTENSION}"))
+    }
+
+    fn read_record(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
+        let path = self.record_path(id);
+        let Some(bytes) = files::read_if_exists(&path, RECORD_LEN_MAX, "record")? else {
+            return Ok(None);
+        };
+        match Record::decode(&bytes, id) {
+            Ok(record) => Ok(Some(record)),
+            Err(source) => Err(StoreError::Damaged {
+                what: "record",
+                path,
+                source,
+            }),
+        }
+    }
+
+    fn write_record(&self, record: &Record) -> Result<(), StoreError> {
+        if let Some(name) = &record.name {
+            check_name(name)?;
+        }
+        self.require_image(record.image)?;
+        let bytes = record.encode();
+        let size = bytes.len() as u64;
+        if size > RECORD_LEN_MAX {
+            return Err(StoreError::TooLarge {
+                what: "record",
+                size,
+                limit: RECORD_LEN_MAX,
+            });
+        }
+        Staged::text(&self.root, self.record_path(record.id))?.write_and_publish(&bytes)
+    }
+
+    fn random(&self) -> Result<[u8; 8], StoreError> {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(|error| StoreError::Io {
+            operation: "get random bytes for a record in",
+            path: self.root.to_path_buf(),
+            source: error.into(),
+        })?;
+        Ok(bytes)
+    }
+}

@@ -61,8 +61,9 @@ pub use manifest::{
 pub use memory_tree::MemoryTree;
 pub use page_map::{Extent, PAGE_SIZE};
 pub use record::{NewRecord, Record};
+pub use store::{
+    Amount, Freed, GcOptions, GcReport, ImageEntry, KeptBecause, Layer, Removed, Retention, Store,
+    StoreLock, StoredImage, StoredMemory, check_name,
+};
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};
-pub use store::{
-    ImageEntry, Layer, Removed, Store, StoreLock, StoredImage, StoredMemory, check_name,
-};

@@ -19,6 +19,7 @@
 
 mod faults;
 mod files;
+mod gc;
 mod layer;
 mod load;
 mod lock;
@@ -26,6 +27,7 @@ mod publish;
 mod records;
 mod refs;
 mod remove;
+mod retention;
 
 use std::fs::{self, File};
 use std::io;
@@ -39,11 +41,13 @@ use crate::manifest::Manifest;
 use files::{ResultExt, Root, Staged};
 
 pub use faults::{Faults, Operation, OperationKind};
+pub use gc::{Amount, Freed, GcOptions, GcReport, KeptBecause};
 pub use layer::Layer;
 pub use load::{StoredImage, StoredMemory};
 pub use lock::StoreLock;
 pub use refs::check_name;
 pub use remove::Removed;
+pub use retention::Retention;
 
 /// The version of the directory layout.
 const VERSION: u32 = 1;

@@ -3,9 +3,10 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 
@@ -18,6 +19,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Content is not writable at all: it must never change once it is published.
 const CONTENT_MODE: u32 = 0o400;
 const TEXT_MODE: u32 = 0o600;
+/// The unit in bytes in which the system counts the blocks of a file, whatever the file system's own blocks are.
+const BLOCK_SIZE: u64 = 512;
 
 pub(super) trait ResultExt<T> {
     /// Says what was tried, on which path.
@@ -87,6 +90,25 @@ pub(super) fn read_all(
 pub(super) fn size_if_exists(path: &Path) -> Result<Option<u64>, StoreError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).during("read the size of", path),
+    }
+}
+
+/// When a file was written.
+pub(super) fn modified_if_exists(path: &Path) -> Result<Option<SystemTime>, StoreError> {
+    match fs::metadata(path).and_then(|metadata| metadata.modified()) {
+        Ok(time) => Ok(Some(time)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).during("read the time of", path),
+    }
+}
+
+/// The space in bytes that a file takes on disk; none when it is missing, or a directory.
+pub(super) fn disk_bytes_if_exists(path: &Path) -> Result<Option<u64>, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(None),
+        Ok(metadata) => Ok(Some(metadata.blocks() * BLOCK_SIZE)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).during("read the size of", path),
     }

@@ -224,3 +224,26 @@ pub fn record(
     record.name = name.map(str::to_owned);
     store.put_record(record).unwrap()
 }
+
+/// The path and content of every file below a folder.
+pub fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for path in files_in(folder) {
+        match path.is_dir() {
+            true => files.extend(tree(&path)),
+            false => files.push((path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    files
+}
+
+/// The space in bytes that the files below a folder take.
+pub fn disk_bytes(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+
+    let files = tree(folder);
+    files
+        .iter()
+        .map(|(path, _)| path.metadata().unwrap().blocks() * 512)
+        .sum()
+}

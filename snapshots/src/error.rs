@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::id::{ImageId, LayerId, MemoryHash, RecordId};
 
-/// Bytes are not a valid manifest or page map. Offsets count bytes from the start of the decoded input.
+/// Bytes are not a valid manifest, page map or index of a layer. Offsets count bytes from the start of the decoded input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -118,18 +118,18 @@ pub enum DecodeError {
     /// The checksum at the end does not fit the bytes before it.
     #[error("the checksum at the end does not fit the content")]
     Checksum,
-    /// An extent of a page map cannot be right.
-    #[error("the extent at byte {offset} {problem}")]
+    /// An entry in the index of a layer cannot be right.
+    #[error("the entry at byte {offset} {problem}")]
     Extent {
-        /// Where the extent starts.
+        /// Where the entry starts.
         offset: usize,
         /// What is wrong with it, as the end of a sentence.
         problem: &'static str,
     },
-    /// The number of leaf hashes does not fit the extents.
-    #[error("the extents touch {expected} leaves, but there are {found} leaf hashes")]
+    /// The number of leaf hashes does not fit the entries.
+    #[error("the entries touch {expected} leaves, but there are {found} leaf hashes")]
     LeafCount {
-        /// How many leaves the extents touch.
+        /// How many leaves the entries touch.
         expected: u64,
         /// How many hashes there are.
         found: u64,
@@ -149,8 +149,8 @@ pub enum Damage {
     /// The content cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The leaf hashes of a page map do not lead to the memory that the map is named by.
-    #[error("its leaf hashes belong to memory {found}, not to the one that it is named by")]
+    /// The leaf hashes of a page map's layers do not lead to the memory that the map is named by.
+    #[error("its layers hold memory {found}, not the one that it is named by")]
     Root {
         /// The memory that the leaf hashes lead to.
         found: MemoryHash,
@@ -163,9 +163,6 @@ pub enum Damage {
         /// The length in bytes that the page map states.
         found: u64,
     },
-    /// The header of a layer file is not one.
-    #[error("its header is not that of a layer file of this version")]
-    LayerHeader,
     /// The header of a layer file names another layer.
     #[error("it is layer {found}, not the one that it is named by")]
     OtherLayer {
@@ -180,13 +177,27 @@ pub enum Damage {
         /// The real size in bytes.
         found: u64,
     },
-    /// An extent points behind the end of its layer file.
-    #[error("it has {found} bytes, but its page map points at byte {needed}")]
-    OutsideLayer {
-        /// The end in bytes of the furthest extent.
-        needed: u64,
-        /// The real size in bytes.
-        found: u64,
+    /// A layer speaks about more than the memory that it is said to hold a part of.
+    #[error("it reaches to byte {end} of a memory of {memory_len} bytes")]
+    OutsideMemory {
+        /// The end in bytes of the last stretch that the layer speaks about.
+        end: u64,
+        /// The length of the memory in bytes.
+        memory_len: u64,
+    },
+    /// The layers of a page map are cut up into too many extents.
+    #[error("its memory lies in {found} pieces, more than the limit of {limit}")]
+    TooManyExtents {
+        /// The number of extents.
+        found: usize,
+        /// The largest number for a memory of this size.
+        limit: usize,
+    },
+    /// The pages of a layer, or of one that it builds on, do not have the content that its index names.
+    #[error("the 64 KiB of memory from byte {offset} on do not have the hash in its index")]
+    Leaf {
+        /// Where in the memory the leaf starts, in bytes.
+        offset: u64,
     },
     /// The file is larger than any valid one.
     #[error("it has {found} bytes, more than the limit of {limit}")]
@@ -306,6 +317,14 @@ pub enum StoreError {
         memory: usize,
         /// Where in the memory the damaged leaf starts, in bytes.
         offset: u64,
+    },
+    /// The bytes of a memory cannot be read while it is written.
+    #[error("cannot read the memory to be stored from byte {offset} on")]
+    Source {
+        /// Where in the memory, in bytes.
+        offset: u64,
+        /// The answer of whoever holds the memory.
+        source: io::Error,
     },
     /// The memories handed over do not fit the manifest.
     #[error("the manifest does not fit the memories handed over: {problem}")]

@@ -41,8 +41,10 @@ mod bytes;
 mod error;
 mod history;
 mod id;
+mod layer_index;
 pub mod manifest;
 pub mod memory_tree;
+mod overlay;
 mod page_map;
 mod parallel;
 mod record;
@@ -59,11 +61,11 @@ pub use manifest::{
     Run, TableState, Value,
 };
 pub use memory_tree::MemoryTree;
-pub use page_map::{Extent, PAGE_SIZE};
+pub use page_map::{Extent, LAYERS_MAX, PAGE_SIZE, mappings_max};
 pub use record::{NewRecord, Record};
 pub use store::{
-    Amount, Freed, GcOptions, GcReport, ImageEntry, KeptBecause, Layer, Removed, Retention, Store,
-    StoreLock, StoredImage, StoredMemory, check_name,
+    Amount, Freed, GcOptions, GcReport, ImageEntry, KeptBecause, Layer, MemoryUpdate, PageSource,
+    Published, Removed, Retention, Store, StoreLock, StoredImage, StoredMemory, check_name,
 };
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};

@@ -33,7 +33,6 @@ pub const FAN_OUT: usize = 256;
 const HEIGHT: usize = 4;
 /// A worker takes so many leaves at once: 1 MiB, long against the cost of handing it out.
 const LEAVES_PER_RANGE: usize = 16;
-const PAGES_PER_LEAF: usize = LEAF_SIZE / PAGE_SIZE;
 
 const LEAF_KEY: [u8; 32] = *b"wsnap memory tree: leaf\0\0\0\0\0\0\0\0\0";
 const NODE_KEY: [u8; 32] = *b"wsnap memory tree: node\0\0\0\0\0\0\0\0\0";
@@ -74,27 +73,19 @@ fn hash_non_zero_leaf(bytes: &[u8]) -> LeafHash {
 }
 
 /// Whether all bytes are zero. Stops at the first page that holds something else.
-fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Comparing with zeros is memcmp, which the C library has in the fastest form for each CPU.
     bytes
         .chunks(PAGE_SIZE)
         .all(|page| page == &ZERO_PAGE[..page.len()])
 }
 
-/// What one leaf of a memory holds, if it isn't all zero.
-pub(crate) struct LeafScan {
-    pub index: u32,
-    /// Bit N is set when page N of the leaf, counted in units of [`PAGE_SIZE`], isn't all zero. Never 0.
-    pub pages: u16,
-    pub hash: LeafHash,
-}
-
-/// Looks at every byte of a memory, on all cores, and returns its leaves that are not all zero in ascending order.
+/// The hashes of a memory's leaves that are not all zero, ascending, computed on all cores.
 ///
 /// # Panics
 ///
 /// When the memory is larger than [`MEMORY_LEN_MAX`].
-pub(crate) fn scan(memory: &[u8]) -> Vec<LeafScan> {
+fn hash_leaves(memory: &[u8]) -> Vec<(u32, LeafHash)> {
     assert!(
         memory.len() as u64 <= MEMORY_LEN_MAX,
         "a memory has at most {MEMORY_LEN_MAX} bytes"
@@ -102,33 +93,16 @@ pub(crate) fn scan(memory: &[u8]) -> Vec<LeafScan> {
     let leaves = memory.len().div_ceil(LEAF_SIZE);
     let ranges = parallel::map_ranges(leaves, LEAVES_PER_RANGE, |range| {
         range
-            .filter_map(|index| scan_leaf(memory, index))
+            .map(|index| {
+                let start = index * LEAF_SIZE;
+                let leaf = &memory[start..memory.len().min(start + LEAF_SIZE)];
+                // The index fits: a memory has at most 2^48 bytes, so 2^32 leaves.
+                (index as u32, LeafHash::of(leaf))
+            })
+            .filter(|(_, hash)| *hash != LeafHash::ZERO)
             .collect::<Vec<_>>()
     });
     ranges.into_iter().flatten().collect()
-}
-
-fn scan_leaf(memory: &[u8], index: usize) -> Option<LeafScan> {
-    let start = index * LEAF_SIZE;
-    let leaf = &memory[start..memory.len().min(start + LEAF_SIZE)];
-    let mut pages = 0;
-    for (number, page) in leaf.chunks(PAGE_SIZE).enumerate() {
-        if !is_zero(page) {
-            pages |= 1 << number;
-        }
-    }
-    const {
-        assert!(
-            PAGES_PER_LEAF == 16,
-            "one bit of a u16 for each page of a leaf"
-        )
-    };
-    // The index fits: a memory has at most 2^48 bytes, so 2^32 leaves.
-    (pages != 0).then(|| LeafScan {
-        index: index as u32,
-        pages,
-        hash: hash_non_zero_leaf(leaf),
-    })
 }
 
 /// The hashes of a memory's content. What it takes, in memory and in time, depends on the parts of the memory that
@@ -171,10 +145,7 @@ impl MemoryTree {
     ///
     /// When there are more than [`MEMORY_LEN_MAX`] bytes.
     pub fn of(memory: &[u8]) -> Self {
-        Self::from_leaves(
-            memory.len() as u64,
-            scan(memory).into_iter().map(|leaf| (leaf.index, leaf.hash)),
-        )
+        Self::from_leaves(memory.len() as u64, hash_leaves(memory))
     }
 
     /// The tree of a memory of `byte_len` bytes, from the hashes of its leaves by index. Leaves not mentioned are
@@ -253,7 +224,12 @@ impl MemoryTree {
             len > 0 && bytes.len() as u64 == len,
             "leaf {index} has {len} bytes"
         );
-        set(&mut self.levels[0], index, LeafHash::of(bytes).0);
+        self.set_leaf(index, LeafHash::of(bytes));
+    }
+
+    /// Takes the new hash of leaf `index`, which lies inside the memory.
+    pub(crate) fn set_leaf(&mut self, index: u32, hash: LeafHash) {
+        set(&mut self.levels[0], index, hash.0);
         self.stale.insert(parent(index));
     }
 

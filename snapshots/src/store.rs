@@ -17,17 +17,21 @@
 //! refers to is durable before it appears. So a crash between any two system calls leaves nothing worse than a file in
 //! `tmp/` or content that no image names.
 
+mod absorb;
 mod faults;
 mod files;
 mod gc;
 mod layer;
 mod load;
 mod lock;
+mod pipeline;
 mod publish;
 mod records;
 mod refs;
 mod remove;
 mod retention;
+mod update;
+mod verify;
 
 use std::fs::{self, File};
 use std::io;
@@ -36,7 +40,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Damage, StoreError};
-use crate::id::{ImageId, LayerId, MemoryHash, ModuleHash};
+use crate::id::{ImageId, LayerId, LeafHash, MemoryHash, ModuleHash};
 use crate::manifest::Manifest;
 use files::{ResultExt, Root, Staged};
 
@@ -48,6 +52,7 @@ pub use lock::StoreLock;
 pub use refs::check_name;
 pub use remove::Removed;
 pub use retention::Retention;
+pub use update::{MemoryUpdate, PageSource, Published};
 
 /// The version of the directory layout.
 const VERSION: u32 = 1;
@@ -253,7 +258,8 @@ impl Store {
         self.root.join(LAYERS).join(id.to_string())
     }
 
-    fn open_layer(&self, id: LayerId) -> Result<Layer, StoreError> {
+    /// Opens a layer; the second part of the answer are the leaf hashes in its index.
+    fn open_layer(&self, id: LayerId) -> Result<(Layer, Vec<(u32, LeafHash)>), StoreError> {
         let path = self.layer_path(id);
         match File::open(&path) {
             Ok(file) => Layer::open(id, path, file),

@@ -68,7 +68,7 @@ fn extents_are_coalesced_page_aligned_and_hold_no_zero_pages() {
             .all(|extent| extent.memory_offset % 4096 == 0 && extent.length % 4096 == 0)
     );
     assert_eq!(stored.stored_len(), 7 * 4096);
-    assert_eq!(stored.layers()[0].byte_len(), 8 * 4096);
+    assert_eq!(stored.layers()[0].page_bytes(), 7 * 4096);
     assert_eq!(content(&image, 0), memory);
 }
 

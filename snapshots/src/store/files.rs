@@ -243,6 +243,20 @@ impl Staged {
         Self::create(root, target, CONTENT_MODE)
     }
 
+    /// A file for content whose name is known only when all of it has been written.
+    pub fn unnamed_content(root: &Root) -> Result<Self, StoreError> {
+        let mut staged = Self::create(root, root.join(TEMPORARY), CONTENT_MODE)?;
+        if let Some(file) = &staged.file {
+            staged.target = file.path().to_owned();
+        }
+        Ok(staged)
+    }
+
+    /// Decides where the file is to go.
+    pub fn set_target(&mut self, target: PathBuf) {
+        self.target = target;
+    }
+
     /// A file that can be replaced by another version of it.
     pub fn text(root: &Root, target: PathBuf) -> Result<Self, StoreError> {
         Self::create(root, target, TEXT_MODE)
@@ -286,13 +300,29 @@ impl Staged {
             .during("write", &self.target)
     }
 
+    /// Makes what has been written so far durable, while other threads go on writing.
+    pub fn sync_data(&self) -> Result<(), StoreError> {
+        self.root
+            .before(OperationKind::Sync, &self.target)
+            .and_then(|()| self.file().sync_data())
+            .during("sync", &self.target)
+    }
+
     pub fn write_and_publish(self, bytes: &[u8]) -> Result<(), StoreError> {
         self.write_at(bytes, 0)?;
         self.publish()
     }
 
     /// Gives the file its final name, in place of any file there. It is durable on return.
-    pub fn publish(mut self) -> Result<(), StoreError> {
+    pub fn publish(self) -> Result<(), StoreError> {
+        let (root, target) = (self.root.clone(), self.target.clone());
+        self.rename()?;
+        root.sync_parent(&target)
+    }
+
+    /// Gives the file its final name, in place of any file there. Its content is durable on return, but not the name:
+    /// that takes a sync of the directory.
+    pub fn rename(mut self) -> Result<(), StoreError> {
         self.root
             .before(OperationKind::Sync, &self.target)
             .and_then(|()| self.file().sync_all())
@@ -306,8 +336,7 @@ impl Staged {
                     .map_err(|refused| refused.error),
                 None => Ok(()),
             })
-            .during("rename a file to", &self.target)?;
-        self.root.sync_parent(&self.target)
+            .during("rename a file to", &self.target)
     }
 }
 

@@ -1,15 +1,17 @@
-//! Layer files: pages of memory, laid out to be mapped. `FORMAT.md` describes each field.
+//! Layer files: pages of memory, laid out to be mapped, and an index of them. `FORMAT.md` describes each field.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::CONTENT_LEN_MAX;
 use super::files::{ResultExt, Staged};
 use crate::bytes::{Reader, Writer};
 use crate::error::{Damage, DecodeError, StoreError};
-use crate::id::{LayerId, MemoryHash};
-use crate::page_map::{Extent, PAGE_SIZE};
+use crate::id::{LayerId, LeafHash, MemoryHash};
+use crate::layer_index::{Entry, LayerIndex, page_bytes};
+use crate::page_map::PAGE_SIZE;
 
 const MAGIC: [u8; 8] = *b"WSNAPLYR";
 const VERSION: u32 = 1;
@@ -26,48 +28,47 @@ pub struct Layer {
     file: File,
     /// The real size of the file in bytes.
     byte_len: u64,
+    /// Invariant: its pages lie inside the file.
+    entries: Vec<Entry>,
 }
 
 impl LayerId {
-    /// The name of the layer that holds these stretches of a memory. Equal names mean equal bytes, since the
-    /// memory's name stands for its content, without another pass of hashing over them.
-    pub(crate) fn of(memory: MemoryHash, extents: &[Extent]) -> Self {
+    /// The name of the layer with this index. Equal names mean equal bytes, since the memory's name stands for its
+    /// content, without another pass of hashing over the pages.
+    fn of(memory: MemoryHash, index: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(&KEY);
         hasher.update(&memory.0);
-        for extent in extents {
-            hasher.update(&extent.memory_offset.to_le_bytes());
-            hasher.update(&extent.length.to_le_bytes());
-        }
+        hasher.update(index);
         Self(*hasher.finalize().as_bytes())
     }
 }
 
 impl Layer {
-    /// Checks that an open file is the layer of that name and has the size that it states. The pages themselves are
-    /// not read.
-    pub(super) fn open(id: LayerId, path: PathBuf, file: File) -> Result<Self, StoreError> {
+    /// Checks that an open file is the layer of that name and has the size that it states, and reads its index, whose
+    /// leaf hashes are the second part of the answer. The pages themselves are not read.
+    pub(super) fn open(
+        id: LayerId,
+        path: PathBuf,
+        file: File,
+    ) -> Result<(Self, Vec<(u32, LeafHash)>), StoreError> {
         let byte_len = file.metadata().during("read the size of", &path)?.len();
-        let mut header = [0; HEADER_SIZE];
-        let check = match file.read_exact_at(&mut header, 0) {
-            Ok(()) => check_header(&header, id, byte_len),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Damage::Size {
-                expected: HEADER_SIZE as u64,
-                found: byte_len,
-            }),
-            Err(error) => return Err(error).during("read", &path),
-        };
-        match check {
-            Ok(()) => Ok(Self {
-                id,
-                path,
-                file,
-                byte_len,
-            }),
-            Err(source) => Err(StoreError::Damaged {
+        match read_index(&file, id, byte_len) {
+            Ok(Ok(LayerIndex { entries, leaves })) => {
+                let layer = Self {
+                    id,
+                    path,
+                    file,
+                    byte_len,
+                    entries,
+                };
+                Ok((layer, leaves))
+            }
+            Ok(Err(source)) => Err(StoreError::Damaged {
                 what: "layer",
                 path,
                 source,
             }),
+            Err(error) => Err(error).during("read", &path),
         }
     }
 
@@ -91,6 +92,16 @@ impl Layer {
         self.byte_len
     }
 
+    /// What the layer speaks about.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// How many bytes of pages it holds, whether an image shows them or not.
+    pub fn page_bytes(&self) -> u64 {
+        page_bytes(&self.entries)
+    }
+
     pub(super) fn damaged(&self, source: Damage) -> StoreError {
         StoreError::Damaged {
             what: "layer",
@@ -100,58 +111,137 @@ impl Layer {
     }
 }
 
-/// Writes the layer that holds `extents` of a memory, in this order, each where it says.
-pub(super) fn write(
-    staged: Staged,
+/// Completes a layer file whose pages have been written, and returns its name and its size in bytes.
+pub(super) fn complete(
+    staged: &Staged,
+    memory: MemoryHash,
+    index: &LayerIndex,
+) -> Result<(LayerId, u64), StoreError> {
+    let page_bytes = index.page_bytes();
+    let index = index.encode();
+    let size = index.len() as u64;
+    if size > CONTENT_LEN_MAX {
+        return Err(StoreError::TooLarge {
+            what: "index of a layer",
+            size,
+            limit: CONTENT_LEN_MAX,
+        });
+    }
+    let id = LayerId::of(memory, &index);
+    staged.write_at(&index, HEADER_SIZE as u64 + page_bytes)?;
+    let header = Header {
+        id,
+        memory,
+        page_bytes,
+        index_len: size,
+    };
+    staged.write_at(&header.encode(), 0)?;
+    Ok((id, HEADER_SIZE as u64 + page_bytes + size))
+}
+
+struct Header {
     id: LayerId,
-    memory: &[u8],
-    extents: &[Extent],
-) -> Result<(), StoreError> {
-    let end = extents.last().map_or(HEADER_SIZE as u64, Extent::layer_end);
-    staged.write_at(&header(id, end), 0)?;
-    for extent in extents {
-        // Extents lie inside the memory, whose length is a usize; only the last one can be cut short by its end.
-        let end = memory.len().min(extent.memory_end() as usize);
-        staged.write_at(
-            &memory[extent.memory_offset as usize..end],
-            extent.layer_offset,
-        )?;
-    }
-    staged
-        .file()
-        .set_len(end)
-        .during("write", staged.target())?;
-    staged.publish()
+    /// The memory that the layer was written for.
+    memory: MemoryHash,
+    page_bytes: u64,
+    index_len: u64,
 }
 
-fn header(id: LayerId, byte_len: u64) -> Vec<u8> {
-    let mut writer = Writer::default();
-    writer.raw(&MAGIC);
-    writer.u32(VERSION);
-    writer.raw(&id.0);
-    writer.u64(byte_len);
-    let mut header = writer.into_bytes();
-    header.resize(HEADER_SIZE, 0);
-    header
+impl Header {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.raw(&MAGIC);
+        writer.u32(VERSION);
+        writer.raw(&self.id.0);
+        writer.raw(&self.memory.0);
+        writer.u64(self.page_bytes);
+        writer.u64(self.index_len);
+        let mut header = writer.into_bytes();
+        header.resize(HEADER_SIZE, 0);
+        header
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.header("layer", &MAGIC, VERSION)?;
+        let header = Self {
+            id: LayerId(reader.array("layer id")?),
+            memory: MemoryHash(reader.array("memory")?),
+            page_bytes: reader.u64("size of the pages")?,
+            index_len: reader.u64("size of the index")?,
+        };
+        let offset = reader.offset();
+        match bytes[offset..].iter().any(|byte| *byte != 0) {
+            true => Err(DecodeError::TrailingBytes { offset }),
+            false => Ok(header),
+        }
+    }
 }
 
-fn check_header(bytes: &[u8], id: LayerId, byte_len: u64) -> Result<(), Damage> {
-    let mut reader = Reader::new(bytes);
-    reader.header("layer", &MAGIC, VERSION)?;
-    let found = LayerId(reader.array("layer id")?);
-    if found != id {
-        return Err(Damage::OtherLayer { found });
+/// Reads header and index of a file of `byte_len` bytes. The outer error is the system's.
+fn read_index(file: &File, id: LayerId, byte_len: u64) -> io::Result<Result<LayerIndex, Damage>> {
+    let too_short = |expected| Damage::Size {
+        expected,
+        found: byte_len,
+    };
+    let mut bytes = [0; HEADER_SIZE];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Ok(Err(too_short(HEADER_SIZE as u64)));
+        }
+        read => read?,
     }
-    let expected = reader.u64("layer size")?;
-    if expected != byte_len || !byte_len.is_multiple_of(PAGE_SIZE as u64) {
+    let header = match check_header(&bytes, id, byte_len) {
+        Ok(header) => header,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    // Bounded by the real size of the file and by the limit for an index.
+    let mut index = vec![0; header.index_len as usize];
+    match file.read_exact_at(&mut index, byte_len - header.index_len) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Ok(Err(too_short(byte_len)));
+        }
+        read => read?,
+    }
+    Ok(check_index(&header, &index, byte_len))
+}
+
+fn check_header(bytes: &[u8], id: LayerId, byte_len: u64) -> Result<Header, Damage> {
+    let header = Header::decode(bytes)?;
+    if header.id != id {
+        return Err(Damage::OtherLayer { found: header.id });
+    }
+    let expected = (HEADER_SIZE as u64)
+        .saturating_add(header.page_bytes)
+        .saturating_add(header.index_len);
+    if expected != byte_len {
         return Err(Damage::Size {
             expected,
             found: byte_len,
         });
     }
-    let offset = reader.offset();
-    if bytes[offset..].iter().any(|byte| *byte != 0) {
-        return Err(Damage::Decode(DecodeError::TrailingBytes { offset }));
+    if header.index_len > CONTENT_LEN_MAX {
+        return Err(Damage::TooLarge {
+            limit: CONTENT_LEN_MAX,
+            found: header.index_len,
+        });
     }
-    Ok(())
+    Ok(header)
+}
+
+fn check_index(header: &Header, bytes: &[u8], byte_len: u64) -> Result<LayerIndex, Damage> {
+    let found = LayerId::of(header.memory, bytes);
+    if found != header.id {
+        return Err(Damage::Hash {
+            found: found.to_string(),
+        });
+    }
+    let index = LayerIndex::decode(bytes)?;
+    if index.page_bytes() != header.page_bytes {
+        return Err(Damage::Size {
+            expected: HEADER_SIZE as u64 + index.page_bytes() + header.index_len,
+            found: byte_len,
+        });
+    }
+    Ok(index)
 }

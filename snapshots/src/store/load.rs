@@ -2,22 +2,20 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::files::{self, ResultExt};
 use super::{CONTENT_LEN_MAX, Layer, Store, check_manifest, lock};
 use crate::error::{Damage, StoreError};
-use crate::id::{ImageId, LeafHash, MemoryHash};
+use crate::id::{ImageId, LayerId, MemoryHash};
 use crate::manifest::Manifest;
-use crate::memory_tree::{LEAF_SIZE, MemoryTree, leaf_start};
-use crate::page_map::{Extent, PageMap};
-use crate::parallel;
+use crate::memory_tree::MemoryTree;
+use crate::overlay::{Piece, from_offset, lay_all_over, newest_leaves, pieces};
+use crate::page_map::{Extent, PAGE_SIZE, PageMap, mappings_max};
 
-/// A worker verifies so many leaves at once: 1 MiB, long against the cost of handing it out.
-const LEAVES_PER_RANGE: usize = 16;
-
-/// An image in a store, its layer files open.
+/// An image in a store, its layer files open. Nobody deletes it as long as it is open.
 ///
-/// The manifest has the content that the id names, and the page maps have the leaf hashes that the manifest names. The
+/// The manifest has the content that the id names, and the layers have the leaf hashes that the manifest names. The
 /// pages have not been read: [`StoredImage::verify`] does that.
 #[derive(Debug)]
 pub struct StoredImage {
@@ -31,21 +29,31 @@ pub struct StoredImage {
 /// Where the bytes of a stored memory lie.
 #[derive(Debug)]
 pub struct StoredMemory {
+    hash: MemoryHash,
     layers: Vec<Layer>,
-    /// Invariant: the map's extents lie inside the files of `layers`.
-    map: PageMap,
+    /// What the layers say, as far as no newer layer hides it. Invariant: inside the files of `layers`, and inside the
+    /// memory rounded up to a page.
+    visible: Vec<Piece>,
+    /// The pieces that are no holes.
+    extents: Vec<Extent>,
+    /// Invariant: its root is `hash`.
+    tree: MemoryTree,
 }
 
 impl Store {
-    /// Opens an image: checks its manifest against its id, its page maps against the hashes in the manifest, and the
-    /// extents against the real sizes of the layer files. The time taken does not depend on the bytes in the layers.
-    /// Nobody deletes the image as long as it is open.
+    /// Opens an image: checks its manifest against its id, its layers' indexes against their names, and the leaf
+    /// hashes in them against the hashes in the manifest. The time taken does not depend on the bytes in the layers.
     ///
     /// # Errors
     ///
     /// [`StoreError::Missing`] or [`StoreError::Damaged`], naming the file; [`StoreError::Io`].
     pub fn load(&self, id: ImageId) -> Result<StoredImage, StoreError> {
         let _lock = self.lock_shared()?;
+        self.load_locked(id)
+    }
+
+    /// What [`Store::load`] does, for those who hold the lock on the store.
+    pub(super) fn load_locked(&self, id: ImageId) -> Result<StoredImage, StoreError> {
         let (file, manifest) = self.open_image(id)?;
         let mut memories = Vec::new();
         for state in &manifest.memories {
@@ -53,11 +61,7 @@ impl Store {
             let found = memory.byte_len();
             if let Some(expected) = state.byte_len().filter(|expected| *expected != found) {
                 let source = Damage::MemoryLength { expected, found };
-                return Err(StoreError::Damaged {
-                    what: "page map",
-                    path: self.memory_path(state.content),
-                    source,
-                });
+                return Err(self.map_damaged(state.content, source));
             }
             memories.push(memory);
         }
@@ -87,45 +91,66 @@ impl Store {
         }
     }
 
+    /// The layers that hold a memory, the oldest first. They are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] or [`StoreError::Damaged`] for the page map; [`StoreError::Io`].
+    pub fn map_layers(&self, hash: MemoryHash) -> Result<Vec<LayerId>, StoreError> {
+        Ok(self.page_map(hash)?.layers)
+    }
+
+    fn page_map(&self, hash: MemoryHash) -> Result<PageMap, StoreError> {
+        let bytes = files::read(&self.memory_path(hash), CONTENT_LEN_MAX, "page map")?;
+        PageMap::decode(&bytes).map_err(|error| self.map_damaged(hash, error.into()))
+    }
+
     pub(super) fn load_memory(&self, hash: MemoryHash) -> Result<StoredMemory, StoreError> {
-        let path = self.memory_path(hash);
-        let bytes = files::read(&path, CONTENT_LEN_MAX, "page map")?;
-        let map = match read_map(&bytes, hash) {
-            Ok(map) => map,
-            Err(source) => {
-                return Err(StoreError::Damaged {
-                    what: "page map",
-                    path,
-                    source,
-                });
-            }
-        };
-        let layers = map
-            .layers
-            .iter()
-            .map(|id| self.open_layer(*id))
-            .collect::<Result<Vec<_>, _>>()?;
-        for extent in &map.extents {
-            let layer = &layers[extent.layer as usize];
-            let needed = extent.layer_end();
-            if needed > layer.byte_len() {
-                return Err(layer.damaged(Damage::OutsideLayer {
-                    needed,
-                    found: layer.byte_len(),
+        let map = self.page_map(hash)?;
+        let end_max = map.byte_len.next_multiple_of(PAGE_SIZE as u64);
+        let (mut layers, mut all_pieces, mut all_leaves) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, number) in map.layers.iter().zip(0..) {
+            let (layer, leaves) = self.open_layer(*id)?;
+            let end = layer.entries().last().map_or(0, |entry| entry.memory_end());
+            if end > end_max {
+                return Err(layer.damaged(Damage::OutsideMemory {
+                    end,
+                    memory_len: map.byte_len,
                 }));
             }
+            all_pieces.push(pieces(layer.entries(), number));
+            all_leaves.push(leaves);
+            layers.push(layer);
         }
-        Ok(StoredMemory { layers, map })
+        let visible = lay_all_over(all_pieces);
+        let extents: Vec<Extent> = visible.iter().filter_map(Piece::extent).collect();
+        let limit = mappings_max(map.byte_len);
+        if extents.len() > limit {
+            let found = extents.len();
+            return Err(self.map_damaged(hash, Damage::TooManyExtents { found, limit }));
+        }
+        // Leaves lie inside the memory because the entries that touch them do.
+        let mut tree = MemoryTree::from_leaves(map.byte_len, newest_leaves(&all_leaves));
+        let found = tree.root();
+        if found != hash {
+            return Err(self.map_damaged(hash, Damage::Root { found }));
+        }
+        Ok(StoredMemory {
+            hash,
+            layers,
+            visible,
+            extents,
+            tree,
+        })
     }
-}
 
-fn read_map(bytes: &[u8], hash: MemoryHash) -> Result<PageMap, Damage> {
-    let map = PageMap::decode(bytes)?;
-    let found = map.root();
-    if found != hash {
-        return Err(Damage::Root { found });
+    fn map_damaged(&self, hash: MemoryHash, source: Damage) -> StoreError {
+        StoreError::Damaged {
+            what: "page map",
+            path: self.memory_path(hash),
+            source,
+        }
     }
-    Ok(map)
 }
 
 impl StoredImage {
@@ -143,33 +168,20 @@ impl StoredImage {
     pub fn memories(&self) -> &[StoredMemory] {
         &self.memories
     }
-
-    /// Reads every byte of the memories, on all cores, and checks it against the hash tree.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::DamagedMemory`] for the first damaged leaf; [`StoreError::Io`].
-    pub fn verify(&self) -> Result<(), StoreError> {
-        for (index, memory) in self.memories.iter().enumerate() {
-            if let Some(offset) = memory.first_damage()? {
-                return Err(StoreError::DamagedMemory {
-                    image: self.id,
-                    memory: index,
-                    offset,
-                });
-            }
-        }
-        Ok(())
-    }
 }
 
 impl StoredMemory {
-    /// The length of the memory in bytes.
-    pub fn byte_len(&self) -> u64 {
-        self.map.byte_len
+    /// The name of the memory's content.
+    pub fn hash(&self) -> MemoryHash {
+        self.hash
     }
 
-    /// The layer files that extents point into.
+    /// The length of the memory in bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.tree.byte_len()
+    }
+
+    /// The layer files that extents point into, the oldest first.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -178,17 +190,27 @@ impl StoredMemory {
     /// extent can reach behind the memory's end, up to a whole page of [`crate::PAGE_SIZE`]; it holds zeros there once
     /// it has been verified. What no extent covers is zero.
     pub fn extents(&self) -> &[Extent] {
-        &self.map.extents
+        &self.extents
+    }
+
+    /// What the layers say, holes included.
+    pub(super) fn visible(&self) -> &[Piece] {
+        &self.visible
     }
 
     /// How many bytes of the memory are stored.
     pub fn stored_len(&self) -> u64 {
-        self.map.extents.iter().map(|extent| extent.length).sum()
+        self.extents.iter().map(|extent| extent.length).sum()
     }
 
     /// The memory's hash tree, from the hashes that the store holds.
     pub fn tree(&self) -> MemoryTree {
-        MemoryTree::from_leaves(self.map.byte_len, self.map.leaves.iter().copied())
+        self.tree.clone()
+    }
+
+    /// The same tree, to be looked at.
+    pub(super) fn tree_ref(&self) -> &MemoryTree {
+        &self.tree
     }
 
     /// Fills `buffer` with the memory's bytes from `offset` on; what lies behind the memory's end is zero. The bytes
@@ -198,43 +220,43 @@ impl StoredMemory {
     ///
     /// [`StoreError::Io`].
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
-        buffer.fill(0);
-        let end = offset.saturating_add(buffer.len() as u64);
-        let first = self
-            .map
-            .extents
-            .partition_point(|extent| extent.memory_end() <= offset);
-        for extent in self.map.extents[first..]
-            .iter()
-            .take_while(|extent| extent.memory_offset < end)
-        {
-            let from = extent.memory_offset.max(offset);
-            let to = extent.memory_end().min(end);
-            let piece = &mut buffer[(from - offset) as usize..(to - offset) as usize];
-            let layer = &self.layers[extent.layer as usize];
-            let position = extent.layer_offset + (from - extent.memory_offset);
-            layer
-                .file()
-                .read_exact_at(piece, position)
-                .during("read", layer.path())?;
-        }
-        Ok(())
+        let file = |layer: u32| {
+            let layer = &self.layers[layer as usize];
+            (layer.file(), layer.path())
+        };
+        read_pieces(&self.visible, file, offset, buffer)
     }
+}
 
-    /// Where the first leaf starts that does not have the content that the hash tree names.
-    fn first_damage(&self) -> Result<Option<u64>, StoreError> {
-        let leaves = &self.map.leaves;
-        let ranges = parallel::map_ranges(leaves.len(), LEAVES_PER_RANGE, |range| {
-            let mut buffer = vec![0; LEAF_SIZE];
-            for (index, hash) in &leaves[range] {
-                self.read_at(leaf_start(*index), &mut buffer)?;
-                // The padding behind the memory's end is hashed too: a program that grows its memory would see it.
-                if LeafHash::of(&buffer) != *hash {
-                    return Ok(Some(leaf_start(*index)));
-                }
-            }
-            Ok(None)
-        });
-        ranges.into_iter().find_map(Result::transpose).transpose()
+/// Fills `buffer` with what `pieces` say from `offset` on, zeros where they say nothing. `file` finds a layer's file.
+pub(super) fn read_pieces<'a>(
+    pieces: &[Piece],
+    file: impl Fn(u32) -> (&'a File, &'a Path),
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), StoreError> {
+    let end = offset.saturating_add(buffer.len() as u64);
+    let mut filled = 0;
+    for piece in from_offset(pieces, offset)
+        .iter()
+        .take_while(|piece| piece.memory_offset < end)
+    {
+        let Some(layer_offset) = piece.layer_offset else {
+            continue;
+        };
+        let from = piece.memory_offset.max(offset);
+        let to = piece.memory_end().min(end);
+        // Positions in the buffer fit in usize because its length does.
+        let (start, stop) = ((from - offset) as usize, (to - offset) as usize);
+        buffer[filled..start].fill(0);
+        let (file, path) = file(piece.layer);
+        file.read_exact_at(
+            &mut buffer[start..stop],
+            layer_offset + (from - piece.memory_offset),
+        )
+        .during("read", path)?;
+        filled = stop;
     }
+    buffer[filled..].fill(0);
+    Ok(())
 }

@@ -4,6 +4,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use wsnap::snapshots::{StoreError, StoredImage};
@@ -168,7 +169,11 @@ impl Guest {
     }
 
     /// A new instance in the state of an image.
-    pub fn resume(&self, program: &Program, image: &StoredImage) -> Result<Instance, BenchError> {
+    pub fn resume(
+        &self,
+        program: &Program,
+        image: &Arc<StoredImage>,
+    ) -> Result<Instance, BenchError> {
         let section = image.manifest().host.get(WASI_SECTION);
         let state = section.ok_or_else(|| BenchError::NoWasiState(self.run.name.clone()))?;
         let grants = Grants {

@@ -3,6 +3,7 @@
 use crate::guest::{BenchError, Guest, processor_time};
 use crate::statistics::{Spread, ms};
 use serde::Serialize;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use wsnap::snapshots::Store;
@@ -82,12 +83,12 @@ impl Samples {
     ) -> Result<(), BenchError> {
         let start = Instant::now();
         let snapshot = instance.snapshot()?;
-        self.frames.push(snapshot.manifest.frames.len() as f64);
+        self.frames.push(snapshot.manifest().frames.len() as f64);
         let id = snapshot.store(store)?;
         self.store.push(ms(start.elapsed()));
         for round in 0..=RESUMES {
             let start = Instant::now();
-            let mut resumed = guest.resume(program, &store.load(id)?)?;
+            let mut resumed = guest.resume(program, &Arc::new(store.load(id)?))?;
             resumed.stop_at_safepoint(1);
             let outcome = resumed.run()?;
             let elapsed = ms(start.elapsed());
@@ -138,7 +139,7 @@ fn stopped_early(
     let store = Store::open(guest.folder().join("store-early"))?;
     let id = instance.snapshot()?.store(&store)?;
     // The first resume compiles the clones, which is measured elsewhere; the program runs in them from the second on.
-    let image = store.load(id)?;
+    let image = Arc::new(store.load(id)?);
     let mut first = guest.resume(program, &image)?;
     first.stop_at_safepoint(1);
     if !matches!(first.run()?, Outcome::Suspended(_)) {

@@ -1,5 +1,6 @@
 //! The values of flags that have a syntax of their own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -110,6 +111,44 @@ impl Directory {
     pub(crate) fn open_all(directories: &[Self]) -> Result<Vec<Preopen>, Failure> {
         let open = |directory: &Self| Preopen::open(&directory.host, &directory.guest);
         Ok(directories.iter().map(open).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Something to keep with the record of a snapshot: `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A text is not a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected KEY=VALUE, the key not empty")]
+pub struct LabelError;
+
+impl FromStr for Label {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err(LabelError),
+        }
+    }
+}
+
+impl Label {
+    /// The values by key; of several with one key, the last.
+    pub(crate) fn collect(labels: &[Self]) -> BTreeMap<String, String> {
+        let labels = labels.iter();
+        labels
+            .map(|label| (label.key.clone(), label.value.clone()))
+            .collect()
     }
 }
 
@@ -256,6 +295,16 @@ mod tests {
         ];
         let resolved = Variable::resolve_all(&variables).expect("all are text");
         assert_eq!(resolved, [("SET".to_owned(), "here".to_owned())]);
+    }
+
+    #[test]
+    fn a_label_has_a_key_and_a_value() {
+        let labels = ["a=1", "b=", "a=2=3"].map(|text| text.parse().expect("a label"));
+        let expected = [("a", "2=3"), ("b", "")].map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(Label::collect(&labels), BTreeMap::from(expected));
+        for text in ["", "a", "=b"] {
+            assert_eq!(text.parse::<Label>(), Err(LabelError), "{text}");
+        }
     }
 
     fn variable_of(text: &str) -> Variable {

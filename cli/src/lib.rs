@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub use arguments::{Directory, Trigger, Variable};
+pub use arguments::{Directory, Label, Trigger, Variable};
 use failure::Failure;
 use places::Places;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use etcetera::{BaseStrategy, choose_base_strategy};
-use wsnap::snapshots::{Store, StoreError};
+use wsnap::snapshots::{ImageId, Store, StoreError};
 
 use crate::failure::Failure;
 

@@ -1,22 +1,25 @@
 //! A running program: what asks it to stop, what is done with its snapshots, and how it ends.
 //!
 //! ```text
-//!  signals ─┐                        main thread
-//!  timer ───┼─► Requests ── stop ──► Instance::run ──► Suspended ──► snapshot ──► store ──► name, id file, answers
-//!  socket ──┘                             ▲                              │                          │
-//!                                         └──── refused, not written, or nobody asked to stop ◄─────┤
-//!                                                                         exit 85 ◄─────────────────┘
+//!  signals ──────┐                        main thread
+//!  timer ────────┼─► Requests ── stop ──► Instance::run ──► Suspended ──► snapshot ──► Keeper ──► answers ──► exit 85
+//!  snap --stop ──┘                             ▲  │             ▲                         │
+//!                                              │  │             └── goes on if refused ◄──┤
+//!  snap ── Handle::snapshot ◄── in passing ────┘──┘                                       │
+//!            └───────────────────────────────────────────────► Keeper ──► answer          │
 //! ```
 //!
-//! The program runs on the main thread. The other threads only put requests into a queue and ask the program to
-//! suspend; everything else is done here, between two runs of it. A snapshot that cannot be taken ends nothing: the
-//! program goes on, so that what it has computed is not lost. The same holds when it cannot be written, unless a flag
-//! said where to stop: then whoever gave the flag waits for an image, and gets the error instead.
+//! The program runs on the main thread. A snapshot of a program that goes on is taken and stored by the thread of the
+//! client that asks for it; whatever is to stop the program puts a request into a queue and is dealt with here, between
+//! two runs of it. A snapshot that cannot be taken ends nothing: the program goes on, so that what it has computed is not
+//! lost. The same holds when it cannot be written, unless a flag said where to stop: then whoever gave the flag waits for
+//! an image, and gets the error instead.
 
 pub(crate) mod control;
 pub(crate) mod register;
 
 mod id_file;
+mod keeper;
 mod requests;
 mod signals;
 mod timer;
@@ -24,19 +27,21 @@ mod timer;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use wsnap::snapshots::{ImageId, Store, check_name};
-use wsnap::{Instance, Outcome, StopReason};
+use wsnap::snapshots::{ImageId, RecordId, Store, check_name};
+use wsnap::{Handle, Instance, Outcome, StopReason};
 
-use crate::arguments::{Directory, Trigger};
+use crate::arguments::{Directory, Label, Trigger};
 use crate::failure::{self, Failure};
 use crate::output;
 use crate::places::{Places, check_writable};
 use crate::program::print_results;
-use control::Answer;
+use control::{Answer, Desk, SNAP_TRIGGER};
+use keeper::{Keeper, Taken};
 use register::Registration;
 use requests::{Request, Requests, StopCause};
 
@@ -58,6 +63,9 @@ pub(crate) struct Options {
     /// Write the id of each image that is taken of the program to this file
     #[arg(long, value_name = "FILE")]
     pub id_file: Option<PathBuf>,
+    /// Keep this with the record of each snapshot of the program; can be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<Label>,
     /// Exit with this code when the program has been suspended
     #[arg(long, value_name = "CODE", default_value_t = SUSPENDED)]
     pub suspended_exit_code: u8,
@@ -70,39 +78,31 @@ pub(crate) struct Options {
 pub(crate) struct Session<'a> {
     places: &'a Places,
     options: &'a Options,
-    /// The name that the program goes by, given or inherited from the image.
-    name: Option<String>,
+    keeper: Arc<Keeper>,
     directories: &'a [Directory],
     /// Opened when it is first needed, because a program that nobody stops needs none.
     store: Option<Store>,
 }
 
-/// An image of the program has been stored.
-struct Taken {
-    id: ImageId,
-    /// From the request until the program's state was captured.
-    taken: Duration,
-    /// From the request until the image was safe on the disk.
-    durable: Duration,
-}
-
 impl<'a> Session<'a> {
-    /// Prepares for a program; fails early when it is sure that its snapshots could not be written.
+    /// Prepares for a program that goes by `name` and comes from the snapshot that `parent` records; fails early when
+    /// it is sure that its snapshots could not be written.
     pub fn prepare(
         places: &'a Places,
         options: &'a Options,
         name: Option<String>,
+        parent: Option<RecordId>,
         directories: &'a [Directory],
     ) -> Result<Self, Failure> {
+        let (id_file, labels) = (options.id_file.clone(), Label::collect(&options.labels));
         let mut session = Self {
             places,
             options,
-            name,
+            keeper: Arc::new(Keeper::new(name.clone(), id_file, labels, parent)),
             directories,
             store: None,
         };
-        if session.name.is_some() || options.stop_at.is_some() {
-            let name = session.name.clone();
+        if name.is_some() || options.stop_at.is_some() {
             let store = session.store()?;
             check_writable(store)?;
             if let Some(name) = name {
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
         let requests = Requests::new(instance.handle());
         // Signals first: whoever finds the program in the register may send one.
         signals::watch(requests.clone()).map_err(|error| cannot_start(&error))?;
-        let registration = self.register(label, &requests)?;
+        let registration = self.register(label, &requests, &instance.handle())?;
         match self.options.stop_at {
             Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number),
             Some(Trigger::After(delay)) => {
@@ -132,7 +132,10 @@ impl<'a> Session<'a> {
             None => (),
         }
         let code = self.run_to_end(&mut instance, &requests);
+        // Whoever waits for a snapshot learns that there will be none.
+        drop(instance);
         drop(registration);
+        self.keeper.finish();
         code
     }
 
@@ -169,16 +172,13 @@ impl<'a> Session<'a> {
         let taken = self.snapshot(
             instance,
             since.unwrap_or_else(Instant::now),
-            cause.is_some(),
+            cause,
+            &requests,
             &mut captured,
         );
         for request in requests {
             request.answer(match &taken {
-                Ok(taken) => Answer::Image {
-                    id: taken.id.to_string(),
-                    taken_ms: output::milliseconds(taken.taken),
-                    durable_ms: output::milliseconds(taken.durable),
-                },
+                Ok(taken) => Answer::image(taken),
                 Err(failure) => Answer::refusal(failure),
             });
         }
@@ -204,34 +204,20 @@ impl<'a> Session<'a> {
         &mut self,
         instance: &mut Instance,
         since: Instant,
-        is_last: bool,
+        cause: Option<StopCause>,
+        requests: &[Request],
         captured: &mut bool,
     ) -> Result<Taken, Failure> {
-        let name = self.name.clone();
-        let id_file = self.options.id_file.as_deref();
+        let keeper = self.keeper.clone();
         let store = self.store()?;
         let snapshot = instance.snapshot()?;
         *captured = true;
-        let taken = since.elapsed();
         // The terminal of a program that goes on is its own.
-        let progress = is_last.then(|| output::progress("writing the image …".to_owned()));
-        let id = snapshot.store(store);
-        drop(progress);
-        let id = id?;
-        let stored = |failure: Failure| failure.about(format!("image {id} is stored, but"));
-        if let Some(name) = &name {
-            store
-                .set_name(name, id)
-                .map_err(|error| stored(error.into()))?;
-        }
-        if let Some(path) = id_file {
-            id_file::write(path, id).map_err(stored)?;
-        }
-        Ok(Taken {
-            id,
-            taken,
-            durable: since.elapsed(),
-        })
+        let _progress = cause.map(|_| output::progress("writing the image …".to_owned()));
+        let trigger = cause.map_or(SNAP_TRIGGER, StopCause::as_str);
+        let labels = requests.iter().flat_map(Request::labels);
+        let labels = labels.map(|(key, value)| (key.clone(), value.clone()));
+        keeper.keep(store, &snapshot, since, trigger, &labels.collect())
     }
 
     /// Without a name, programs run on a store that cannot be used, and `ps` does not know them.
@@ -239,19 +225,33 @@ impl<'a> Session<'a> {
         &mut self,
         label: &str,
         requests: &Requests,
+        handle: &Handle,
     ) -> Result<Option<Registration>, Failure> {
-        let named = self.name.is_some();
-        match self.try_register(label, requests) {
+        let named = self.keeper.name().is_some();
+        match self.try_register(label, requests, handle) {
             Ok(registration) => Ok(Some(registration)),
             Err(failure) if named => Err(failure),
             Err(_) => Ok(None),
         }
     }
 
-    fn try_register(&mut self, label: &str, requests: &Requests) -> Result<Registration, Failure> {
-        let name = self.name.clone();
-        let (registration, listener) = register::register(self.store()?, name, label)?;
-        control::serve(listener, requests.clone()).map_err(|error| cannot_start(&error))?;
+    fn try_register(
+        &mut self,
+        label: &str,
+        requests: &Requests,
+        handle: &Handle,
+    ) -> Result<Registration, Failure> {
+        let keeper = self.keeper.clone();
+        let store = self.store()?;
+        let name = keeper.name().map(str::to_owned);
+        let (registration, listener) = register::register(store, name, label)?;
+        let desk = Desk {
+            handle: handle.clone(),
+            keeper,
+            store: store.clone(),
+            requests: requests.clone(),
+        };
+        control::serve(listener, desk).map_err(|error| cannot_start(&error))?;
         Ok(registration)
     }
 
@@ -268,7 +268,7 @@ impl<'a> Session<'a> {
             output::json_message(&Report {
                 suspended: Suspension {
                     id: taken.id.to_string(),
-                    name: self.name.as_deref(),
+                    name: self.keeper.name(),
                     cause: cause.as_str(),
                     taken_ms: output::milliseconds(taken.taken),
                     durable_ms: output::milliseconds(taken.durable),
@@ -292,8 +292,8 @@ impl<'a> Session<'a> {
             words.push("--dir".to_owned());
             words.push(directory.to_string());
         }
-        words.push(match &self.name {
-            Some(name) => name.clone(),
+        words.push(match self.keeper.name() {
+            Some(name) => name.to_owned(),
             None => output::short_id(id),
         });
         words
@@ -322,7 +322,7 @@ fn stop_cause(reason: &StopReason, requests: &[Request]) -> Option<StopCause> {
     match reason {
         StopReason::Safepoint => Some(StopCause::Safepoint),
         StopReason::Stdin => Some(StopCause::Stdin),
-        _ => requests.iter().find_map(Request::stop_cause),
+        _ => requests.first().map(Request::stop_cause),
     }
 }
 

@@ -1,172 +1,146 @@
-//! Taking snapshots: the state of a suspended program, as an image.
+//! The state of a program, apart from the content of its memories, as the manifest of an image.
 
 use crate::error::{Error, Result};
 use crate::frames::{Place, SavedFrame, SavedValue};
+use crate::guest::Guest;
 use crate::host::HostState;
-use crate::instance::{Instance, State};
 use crate::values::{References, table};
-use wasmtime::{Store, Table, Val};
+use wasmtime::{AsContextMut, Table, Val};
 use wsnap_instrument::{Module, Name, Point, ValueClass};
 use wsnap_snapshots::{
-    Elements, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryState,
-    Store as ImageStore, TableState, Value,
+    Elements, Frame, FrameState, GlobalState, Invocation, Manifest, MemoryState, TableState, Value,
 };
 
 /// Under which name the state of the WASI host is kept in an image.
 pub const WASI_SECTION: &str = "wasi_snapshot_preview1";
 
-/// The state of a suspended program. Its memories are those of the program itself, which therefore stands still.
-pub struct Snapshot<'i> {
-    /// Everything but the memories' content.
-    pub manifest: Manifest,
-    /// The bytes of the memories, by index.
-    pub memories: Vec<&'i [u8]>,
-    wasm: &'i [u8],
+/// The state of a program whose guest code stands still, its call stack being `frames`, outermost first. The content of
+/// memories is left open.
+///
+/// # Errors
+///
+/// [`Error::NotStorable`] and [`Error::Wasi`] when the program holds something that cannot be part of an image.
+pub(crate) fn manifest<S: AsContextMut<Data = HostState>>(
+    store: &mut S,
+    guest: &Guest,
+    frames: &[SavedFrame],
+) -> Result<Manifest> {
+    let program = &guest.program;
+    let module = program.parsed()?;
+    let host = store.as_context_mut();
+    let invocation = Invocation {
+        phase: host.data().phase,
+        export: guest.call.export.clone(),
+        arguments: guest.call.arguments.clone(),
+    };
+    let mut manifest = Manifest::new(program.hash(), invocation);
+    manifest.deterministic = program.engine().config().deterministic;
+    manifest
+        .host
+        .insert(WASI_SECTION.to_owned(), host.data().wasi.save()?);
+    for (ty, mapping) in module.memories().iter().zip(&guest.memories) {
+        let log2 = ty.page_size_log2();
+        manifest.memories.push(MemoryState::draft(
+            mapping.size() as u64 >> log2,
+            log2 as u8,
+        ));
+    }
+    capture_dropped(guest, module, &mut manifest);
+    let mut references = References::new(store, guest.instance, module, program.facts()?)?;
+    let saved = SavedTables::new(store, guest.instance, module);
+    for frame in frames {
+        let value = |value: &SavedValue| {
+            let reference = saved.get(store, *value)?;
+            references.describe(store, reference)
+        };
+        manifest.frames.push(to_image_frame(frame, value)?);
+    }
+    capture_globals(store, guest, module, &mut references, &mut manifest)?;
+    capture_tables(store, guest, module, &mut references, &mut manifest)?;
+    manifest.exceptions = references.exceptions(store)?;
+    Ok(manifest)
 }
 
-impl Snapshot<'_> {
-    /// Stores the snapshot, durably when this returns, and the module with it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
-    pub fn store(&self, store: &ImageStore) -> Result<ImageId> {
-        store.put_module(self.wasm)?;
-        Ok(store.publish(self.manifest.clone(), &self.memories)?)
-    }
+/// The image's form of frames that hold no references, outermost first; none if they do.
+pub(crate) fn plain_frames(frames: &[SavedFrame]) -> Option<Vec<Frame>> {
+    let refuse = |_: &SavedValue| Err(Error::NotStorable("it holds references".into()));
+    let frames = frames.iter().map(|frame| to_image_frame(frame, refuse));
+    frames.collect::<Result<_>>().ok()
 }
 
-impl Instance {
-    /// Takes a snapshot of the program, which must be suspended.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotSuspended`]; [`Error::NotStorable`] and [`Error::Wasi`] when the program holds something that cannot
-    /// be part of an image. The program can go on all the same.
-    pub fn snapshot(&mut self) -> Result<Snapshot<'_>> {
-        let program = self.program.clone();
-        self.read_frames()?;
-        let State::Suspended(frames) = &self.state else {
-            return Err(Error::NotSuspended);
-        };
-        let frames = frames.clone();
-        let module = program.parsed()?;
-        let invocation = Invocation {
-            phase: self.phase,
-            export: self.call.export.clone(),
-            arguments: self.call.arguments.clone(),
-        };
-        let mut manifest = Manifest::new(program.hash(), invocation);
-        manifest.deterministic = program.engine().config().deterministic;
-        manifest
-            .host
-            .insert(WASI_SECTION.to_owned(), self.wasi().save()?);
-        for (ty, mapping) in module.memories().iter().zip(&self.memories) {
-            let log2 = ty.page_size_log2();
-            manifest.memories.push(MemoryState::draft(
-                mapping.size() as u64 >> log2,
-                log2 as u8,
-            ));
-        }
-        self.capture_dropped(module, &mut manifest)?;
-        let mut references =
-            References::new(&mut self.store, self.instance, module, program.facts()?)?;
-        let saved = SavedTables::new(&mut self.store, self.instance, module)?;
-        for frame in &frames {
-            manifest.frames.push(to_image_frame(
-                &mut self.store,
-                &mut references,
-                &saved,
-                frame,
-            )?);
-        }
-        self.capture_globals(module, &mut references, &mut manifest)?;
-        self.capture_tables(module, &mut references, &mut manifest)?;
-        manifest.exceptions = references.exceptions(&mut self.store)?;
-        let memories = self
-            .memories
-            .iter()
-            .filter_map(|mapping| mapping.view(0..mapping.size(), &self.store))
-            .collect();
-        Ok(Snapshot {
-            manifest,
-            memories,
-            wasm: self.program.wasm(),
-        })
-    }
-
-    fn capture_dropped(&mut self, module: &Module<'_>, manifest: &mut Manifest) -> Result<()> {
-        let control = self.control.as_ref().ok_or(Error::Bare)?;
-        let layout = module.control_layout();
-        let is_set = |address: u32| {
-            let flag = address as usize..address as usize + 1;
-            control.memory().view(flag, &self.store) == Some(&[1])
-        };
-        let data = 0..module.data().len() as u32;
-        manifest.dropped_data = data
-            .filter(|segment| is_set(layout.data_dropped(*segment)))
-            .collect();
-        let elements = 0..module.element_count();
-        manifest.dropped_elements = elements
-            .filter(|segment| is_set(layout.element_dropped(*segment)))
-            .collect();
-        Ok(())
-    }
-
-    fn capture_globals(
-        &mut self,
-        module: &Module<'_>,
-        references: &mut References<'_>,
-        manifest: &mut Manifest,
-    ) -> Result<()> {
-        for (index, ty) in (0u32..).zip(module.globals()).filter(|(_, ty)| ty.mutable) {
-            let name = Name::Global(index).in_module(module);
-            let missing = || {
-                Error::Internal(wasmtime::Error::msg(format!(
-                    "global {index} of type {ty:?} is missing"
-                )))
-            };
-            let global = self
-                .instance
-                .get_global(&mut self.store, &name)
-                .ok_or_else(missing)?;
-            let value = global.get(&mut self.store);
-            manifest.globals.push(GlobalState {
-                index,
-                value: references.describe(&mut self.store, value)?,
-            });
-        }
-        Ok(())
-    }
-
-    fn capture_tables(
-        &mut self,
-        module: &Module<'_>,
-        references: &mut References<'_>,
-        manifest: &mut Manifest,
-    ) -> Result<()> {
-        let program = self.program.clone();
-        for index in program.facts()?.changed_tables() {
-            let table = table(
-                &mut self.store,
-                self.instance,
-                &Name::Table(*index).in_module(module),
-            )?;
-            let mut elements = Elements::default();
-            for place in 0..table.size(&self.store) {
-                let value = element(&mut self.store, &table, place)?;
-                elements.push_run(1, references.describe(&mut self.store, value)?);
-            }
-            manifest.tables.push(TableState {
-                index: *index,
-                elements,
-            });
-        }
-        Ok(())
-    }
+fn capture_dropped(guest: &Guest, module: &Module<'_>, manifest: &mut Manifest) {
+    let layout = module.control_layout();
+    let is_set = |address: u32| {
+        let mut flag = [0];
+        let range = u64::from(address)..u64::from(address) + 1;
+        guest.control.memory().copy_out(range, &mut flag);
+        flag == [1]
+    };
+    let data = 0..module.data().len() as u32;
+    manifest.dropped_data = data
+        .filter(|segment| is_set(layout.data_dropped(*segment)))
+        .collect();
+    let elements = 0..module.element_count();
+    manifest.dropped_elements = elements
+        .filter(|segment| is_set(layout.element_dropped(*segment)))
+        .collect();
 }
 
-fn element(store: &mut Store<HostState>, table: &Table, place: u64) -> Result<Val> {
+fn capture_globals<S: AsContextMut<Data = HostState>>(
+    store: &mut S,
+    guest: &Guest,
+    module: &Module<'_>,
+    references: &mut References<'_>,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    for (index, ty) in (0u32..).zip(module.globals()).filter(|(_, ty)| ty.mutable) {
+        let name = Name::Global(index).in_module(module);
+        let missing = || {
+            Error::Internal(wasmtime::Error::msg(format!(
+                "global {index} of type {ty:?} is missing"
+            )))
+        };
+        let global = guest
+            .instance
+            .get_global(&mut *store, &name)
+            .ok_or_else(missing)?;
+        let value = global.get(&mut *store);
+        manifest.globals.push(GlobalState {
+            index,
+            value: references.describe(store, value)?,
+        });
+    }
+    Ok(())
+}
+
+fn capture_tables<S: AsContextMut<Data = HostState>>(
+    store: &mut S,
+    guest: &Guest,
+    module: &Module<'_>,
+    references: &mut References<'_>,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    for index in guest.program.facts()?.changed_tables() {
+        let name = Name::Table(*index).in_module(module);
+        let table = table(store, guest.instance, &name)?;
+        let mut elements = Elements::default();
+        for place in 0..table.size(&mut *store) {
+            let value = element(store, &table, place)?;
+            elements.push_run(1, references.describe(store, value)?);
+        }
+        manifest.tables.push(TableState {
+            index: *index,
+            elements,
+        });
+    }
+    Ok(())
+}
+
+fn element<S: AsContextMut<Data = HostState>>(
+    store: &mut S,
+    table: &Table,
+    place: u64,
+) -> Result<Val> {
     let missing = || Error::Internal(wasmtime::Error::msg("a table is shorter than it was"));
     Ok(table.get(store, place).ok_or_else(missing)?.into())
 }
@@ -175,22 +149,24 @@ fn element(store: &mut Store<HostState>, table: &Table, place: u64) -> Result<Va
 struct SavedTables([Option<Table>; 3]);
 
 impl SavedTables {
-    fn new(
-        store: &mut Store<HostState>,
+    fn new<S: AsContextMut<Data = HostState>>(
+        store: &mut S,
         instance: wasmtime::Instance,
         module: &Module<'_>,
-    ) -> Result<Self> {
+    ) -> Self {
         let names = [
             Name::SavedFunctions,
             Name::SavedExterns,
             Name::SavedExceptions,
         ];
-        Ok(Self(names.map(|name| {
-            instance.get_table(&mut *store, &name.in_module(module))
-        })))
+        Self(names.map(|name| instance.get_table(&mut *store, &name.in_module(module))))
     }
 
-    fn get(&self, store: &mut Store<HostState>, value: SavedValue) -> Result<Val> {
+    fn get<S: AsContextMut<Data = HostState>>(
+        &self,
+        store: &mut S,
+        value: SavedValue,
+    ) -> Result<Val> {
         match &self.0[value.class.saved_table()] {
             Some(table) => element(store, table, value.bits as u64),
             // Without a table for them, references of the class can only be null.
@@ -199,11 +175,10 @@ impl SavedTables {
     }
 }
 
+/// The image's form of a frame; `reference` describes the references in it.
 fn to_image_frame(
-    store: &mut Store<HostState>,
-    references: &mut References<'_>,
-    saved: &SavedTables,
     frame: &SavedFrame,
+    mut reference: impl FnMut(&SavedValue) -> Result<Value>,
 ) -> Result<Frame> {
     let mut value = |value: &SavedValue| -> Result<Value> {
         let bits = value.bits;
@@ -213,10 +188,7 @@ fn to_image_frame(
             ValueClass::F32 => Value::F32(bits as u32),
             ValueClass::F64 => Value::F64(bits as u64),
             ValueClass::V128 => Value::V128(bits),
-            ValueClass::Function | ValueClass::Extern | ValueClass::Exception => {
-                let reference = saved.get(store, *value)?;
-                references.describe(store, reference)?
-            }
+            ValueClass::Function | ValueClass::Extern | ValueClass::Exception => reference(value)?,
         })
     };
     let locals = frame

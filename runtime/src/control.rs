@@ -1,8 +1,11 @@
 //! The host's side of the control memory of one running program.
 
+use crate::error::{Error, Result};
+use crate::guest::Guest;
 use crate::memory::Mapping;
-use std::sync::Arc;
+use crate::snapshot::{self, Snapshot};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use wsnap_instrument::control;
 use wsnap_wasi::Interrupter;
 
@@ -10,6 +13,9 @@ use wsnap_wasi::Interrupter;
 pub(crate) struct Control {
     memory: Arc<Mapping>,
     wanted: AtomicBool,
+    snapshot_wanted: AtomicBool,
+    /// Snapshots in passing have turned out to be impossible.
+    unwinds_for_snapshots: AtomicBool,
     interrupter: Interrupter,
 }
 
@@ -18,6 +24,8 @@ impl Control {
         Self {
             memory,
             wanted: AtomicBool::new(false),
+            snapshot_wanted: AtomicBool::new(false),
+            unwinds_for_snapshots: AtomicBool::new(false),
             interrupter,
         }
     }
@@ -29,10 +37,36 @@ impl Control {
     /// Makes the program stop at its next safepoint or in the blocking call that it is in. From any thread.
     pub fn request_stop(&self) {
         self.wanted.store(true, Ordering::Release);
+        self.request();
+    }
+
+    /// Makes the program ask what to do at its next safepoint or in the blocking call that it is in, so that it hands
+    /// over a snapshot and goes on. From any thread.
+    pub fn request_snapshot(&self) {
+        self.snapshot_wanted.store(true, Ordering::Release);
+        self.request();
+    }
+
+    fn request(&self) {
         self.memory
             .word(control::REQUEST_WORD)
             .fetch_or(control::REQUEST, Ordering::AcqRel);
         self.interrupter.interrupt();
+    }
+
+    /// Whether a snapshot was asked for. Asking again says no.
+    pub fn take_snapshot_request(&self) -> bool {
+        self.snapshot_wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the program has to unwind its own call stack for a snapshot.
+    pub fn unwinds_for_snapshots(&self) -> bool {
+        self.unwinds_for_snapshots.load(Ordering::Acquire)
+    }
+
+    /// From now on the program unwinds its own call stack for snapshots.
+    pub fn unwind_for_snapshots(&self) {
+        self.unwinds_for_snapshots.store(true, Ordering::Release);
     }
 
     /// Whether somebody wants the program to stop.
@@ -40,24 +74,27 @@ impl Control {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// A safepoint asked and nobody wants a stop: makes safepoints quiet again. Returns whether somebody does after all.
+    /// What was wanted has been done: makes safepoints and blocking calls quiet again. Returns whether somebody wants
+    /// something after all.
     ///
-    /// A request that was overtaken by a stop for another reason leaves its bit behind. One that comes just now has set
-    /// `wanted` before the bit, so looking again finds it.
+    /// A request that was overtaken by a stop for another reason leaves its bit behind. One that comes just now has said
+    /// what it wants before it sets the bit, so looking again finds it.
     pub fn settle(&self) -> bool {
-        self.memory
-            .word(control::REQUEST_WORD)
-            .fetch_and(!control::REQUEST, Ordering::AcqRel);
-        self.is_stop_wanted()
-    }
-
-    /// Takes back the request to stop.
-    pub fn clear_request(&self) {
         self.interrupter.clear();
         self.memory
             .word(control::REQUEST_WORD)
             .fetch_and(!control::REQUEST, Ordering::AcqRel);
+        let is_wanted = self.is_stop_wanted() || self.snapshot_wanted.load(Ordering::Acquire);
+        if is_wanted {
+            self.request();
+        }
+        is_wanted
+    }
+
+    /// The program has stopped: takes back the request to stop.
+    pub fn clear_request(&self) {
         self.wanted.store(false, Ordering::Release);
+        self.settle();
     }
 
     /// Makes the guest unwind its stack from here.
@@ -110,16 +147,33 @@ impl Control {
     }
 }
 
-/// Asks a running program to stop, from any thread. It does so at the next loop or call, or in the blocking call that
-/// it is in, before that has taken effect.
+/// Asks a running program to stop, or for a snapshot, from any thread. It answers at the next loop or call, or in the
+/// blocking call that it is in, before that has taken effect.
 #[derive(Clone)]
-pub struct Handle(pub(crate) Option<Arc<Control>>);
+pub struct Handle {
+    /// None for a program that runs bare.
+    pub(crate) control: Option<Arc<Control>>,
+    pub(crate) guest: Weak<Guest>,
+}
 
 impl Handle {
     /// Asks the program to stop. Asking again changes nothing. A program that runs bare does not hear it.
     pub fn request_stop(&self) {
-        if let Some(control) = &self.0 {
+        if let Some(control) = &self.control {
             control.request_stop();
         }
+    }
+
+    /// Takes a snapshot of the program, which goes on: it stands still only while its state is captured
+    /// ([`Snapshot::pause`]), not while the snapshot is stored. Waits until the program has come to a safepoint, and for as
+    /// long as nobody runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bare`]; [`Error::Ended`] when the program ends before; [`Error::NotStorable`] and [`Error::Wasi`] when
+    /// it holds something that cannot be part of an image; [`Error::Freeze`].
+    pub fn snapshot(&self) -> Result<Snapshot<'static>> {
+        let control = self.control.as_ref().ok_or(Error::Bare)?;
+        snapshot::of_running(control, &self.guest)
     }
 }

@@ -82,6 +82,9 @@ pub enum Error {
     /// Something that the program holds cannot be part of an image.
     #[error("cannot take a snapshot: {0}")]
     NotStorable(String),
+    /// The content of memories cannot be set aside while the program goes on.
+    #[error("cannot take a snapshot: no room for the program's memory as it was: {0}")]
+    Freeze(std::io::Error),
     /// The host state cannot be part of an image.
     #[error("cannot take a snapshot: {0}")]
     Wasi(#[from] SaveError),

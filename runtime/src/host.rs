@@ -3,8 +3,11 @@
 use crate::control::Control;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::guest::Guest;
+use crate::snapshot::{self, Passage};
 use std::sync::Arc;
 use wasmtime::{Caller, Linker, Memory};
+use wsnap_snapshots::Phase;
 use wsnap_wasi::{Errno, Stop, Wasi};
 
 /// The state that host functions find.
@@ -14,8 +17,12 @@ pub(crate) struct HostState {
     pub control: Option<Arc<Control>>,
     /// The memory that WASI calls read and write, once the module is instantiated.
     pub memory: Option<Memory>,
-    /// Why the program is unwinding, once it is.
+    /// Why the program is unwinding, once it is; none if it is for a snapshot alone.
     pub stop: Option<StopReason>,
+    /// None for a program that runs bare, and until the module is instantiated.
+    pub guest: Option<Arc<Guest>>,
+    /// What the program is doing.
+    pub phase: Phase,
 }
 
 /// Why a program was suspended.
@@ -39,39 +46,48 @@ pub(crate) struct Exit(pub u32);
 #[error("the call stack does not fit into the frame buffer")]
 pub(crate) struct FramesFull;
 
-impl HostState {
-    /// A blocking call was cut short before it took effect. Returns whether the program unwinds; otherwise the call is
-    /// to be made again at once.
-    fn is_suspended(&mut self) -> bool {
-        let Some(control) = &self.control else {
-            self.wasi.interrupter().clear();
-            return false;
-        };
-        let reason = if self.wasi.stopped_at_stdin() {
-            StopReason::Stdin
-        } else if control.is_stop_wanted() {
-            StopReason::Requested
-        } else {
-            self.wasi.interrupter().clear();
-            return false;
-        };
-        control.begin_unwinding();
-        self.stop = Some(reason);
-        true
-    }
+/// A safepoint asks what to do.
+pub(crate) fn at_safepoint(caller: &mut Caller<'_, HostState>) {
+    let Some(control) = caller.data().control.clone() else {
+        return;
+    };
+    let counted_out = control.take_counted_out().then_some(StopReason::Safepoint);
+    decide(caller, &control, counted_out);
+}
 
-    /// A safepoint asks what to do.
-    pub fn at_safepoint(&mut self) {
-        let Some(control) = &self.control else { return };
-        let reason = if control.take_counted_out() {
-            StopReason::Safepoint
-        } else if control.is_stop_wanted() || control.settle() {
-            StopReason::Requested
-        } else {
-            return;
+/// A blocking call was cut short before it took effect. Returns whether the program unwinds; otherwise the call is to be
+/// made again at once.
+fn is_suspended(caller: &mut Caller<'_, HostState>) -> bool {
+    let Some(control) = caller.data().control.clone() else {
+        caller.data().wasi.interrupter().clear();
+        return false;
+    };
+    let at_stdin = caller.data_mut().wasi.stopped_at_stdin();
+    decide(caller, &control, at_stdin.then_some(StopReason::Stdin)) == Passage::Unwinds
+}
+
+/// Does what is wanted of the program. `reason` is one of its own to stop.
+fn decide(
+    caller: &mut Caller<'_, HostState>,
+    control: &Control,
+    reason: Option<StopReason>,
+) -> Passage {
+    loop {
+        let requested = control.is_stop_wanted().then_some(StopReason::Requested);
+        let reason = reason.or(requested);
+        let passage = match reason {
+            Some(_) => Passage::Unwinds,
+            None if control.take_snapshot_request() => snapshot::in_passing(caller),
+            None => Passage::GoesOn,
         };
-        control.begin_unwinding();
-        self.stop = Some(reason);
+        if passage == Passage::Unwinds {
+            caller.data_mut().stop = reason;
+            control.begin_unwinding();
+            return Passage::Unwinds;
+        }
+        if !control.settle() {
+            return Passage::GoesOn;
+        }
     }
 }
 
@@ -90,7 +106,7 @@ fn call(
         match function(&mut state.wasi, bytes) {
             Ok(errno) => return Ok(errno.raw()),
             Err(Stop::Exit(status)) => return Err(Exit(status).into()),
-            Err(Stop::Suspended) if state.is_suspended() => return Ok(0),
+            Err(Stop::Suspended) if is_suspended(caller) => return Ok(0),
             Err(Stop::Suspended) => {}
         }
     }

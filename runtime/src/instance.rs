@@ -13,11 +13,14 @@
 use crate::control::{Control, Handle};
 use crate::error::{Error, Result};
 use crate::frames::{self, Layouts, SavedFrame};
+use crate::guest::Guest;
 use crate::host::{Exit, FramesFull, HostState, StopReason};
 use crate::memory::Mapping;
 use crate::program::Program;
+use crate::twin;
 use crate::values::{References, plain_val, plain_value};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 use wasmtime::{Func, Store, Val};
 use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
 use wsnap_instrument::{Module, Name};
@@ -101,6 +104,13 @@ pub struct Instance {
     /// The program's memories by index; empty for a program that runs bare.
     pub(crate) memories: Vec<Arc<Mapping>>,
     pub(crate) control: Option<Arc<Control>>,
+    pub(crate) guest: Option<Arc<Guest>>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Instance {
@@ -115,7 +125,17 @@ impl Instance {
 
     /// Asks the program to stop, from any thread.
     pub fn handle(&self) -> Handle {
-        Handle(self.control.clone())
+        Handle {
+            control: self.control.clone(),
+            guest: self.guest.as_ref().map_or_else(Weak::new, Arc::downgrade),
+        }
+    }
+
+    /// Tells whoever waits for a snapshot that there will be none.
+    fn end(&mut self) {
+        if let Some(guest) = &self.guest {
+            guest.desk.close();
+        }
     }
 
     /// Makes the program stop at the `count`-th safepoint from now (the first, if `count` is zero). A program that runs
@@ -153,6 +173,19 @@ impl Instance {
     /// [`Error::Ended`] when it has ended, [`Error::Image`] when it cannot go on from its frames, and
     /// [`Error::FramesFull`] when its call stack is too large to be suspended, which ends it.
     pub fn run(&mut self) -> Result<Outcome> {
+        let outcome = loop {
+            // Without an outcome it was suspended for a snapshot alone, which has been handed over.
+            if let Some(outcome) = self.run_once().transpose() {
+                break outcome;
+            }
+        };
+        if matches!(self.state, State::Ended) {
+            self.end();
+        }
+        outcome
+    }
+
+    fn run_once(&mut self) -> Result<Option<Outcome>> {
         self.read_frames()?;
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended | State::Unwound => Err(Error::Ended),
@@ -167,7 +200,7 @@ impl Instance {
         }
     }
 
-    fn run_phase(&mut self) -> Result<Outcome> {
+    fn run_phase(&mut self) -> Result<Option<Outcome>> {
         if self.phase == Phase::Start {
             let name = Name::Start.in_module(self.program.clone().parsed()?);
             let start = self.function(&name)?;
@@ -187,13 +220,21 @@ impl Instance {
     }
 
     /// Enters guest code by `function` and sees how it comes back.
-    fn enter(&mut self, function: Func, arguments: &[Val]) -> Result<Outcome> {
+    fn enter(&mut self, function: Func, arguments: &[Val]) -> Result<Option<Outcome>> {
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         let engine = self.program.engine().clone();
         let store = &mut self.store;
-        let returned = engine.on_stack(|| function.call(store, arguments, &mut results));
+        store.data_mut().phase = self.phase;
+        let returned = engine.on_stack(|| {
+            let returned = function.call(store, arguments, &mut results);
+            if twin::is_twin() {
+                // Its call stack is unwound, and nothing else is to be done in a twin.
+                twin::stand_still(returned.is_ok());
+            }
+            returned
+        });
         if let Err(error) = returned {
-            return self.failed(error);
+            return self.failed(error).map(Some);
         }
         if self
             .control
@@ -206,7 +247,7 @@ impl Instance {
             self.phase = Phase::Export;
             return self.run_phase();
         }
-        Ok(Outcome::Returned(self.results_as_values(results)?))
+        Ok(Some(Outcome::Returned(self.results_as_values(results)?)))
     }
 
     fn results_as_values(&mut self, results: Vec<Val>) -> Result<Vec<Value>> {
@@ -245,20 +286,22 @@ impl Instance {
     }
 
     /// The call stack is unwound.
-    fn suspended(&mut self) -> Result<Outcome> {
+    fn suspended(&mut self) -> Result<Option<Outcome>> {
+        let since = Instant::now();
         let Some(control) = self.control.clone() else {
             return Err(Error::Bare);
         };
         control.end_unwinding();
-        let reason = self
-            .store
-            .data_mut()
-            .stop
-            .take()
-            .unwrap_or(StopReason::Requested);
         self.state = State::Unwound;
-        control.clear_request();
-        Ok(Outcome::Suspended(reason))
+        let reason = self.store.data_mut().stop.take();
+        if reason.is_some() {
+            control.clear_request();
+        }
+        if reason.is_none() || control.take_snapshot_request() {
+            self.answer_desk(since);
+        }
+        control.settle();
+        Ok(reason.map(Outcome::Suspended))
     }
 
     /// Takes the frames out of the control memory, unless that has been done. Not part of stopping, as it means looking

@@ -3,16 +3,19 @@
 use crate::control::Control;
 use crate::creator::{MEMORY_GUARD, MEMORY_RESERVATION, with_memories};
 use crate::error::{Error, Result};
-use crate::host::{FramesFull, HostState};
+use crate::guest::Guest;
+use crate::host::{self, FramesFull, HostState};
 use crate::instance::{Call, Instance, State};
 use crate::memory::Mapping;
+use crate::pages::Pages;
 use crate::program::Program;
+use crate::snapshot::Desk;
 use crate::values::table;
 use std::sync::Arc;
 use wasmtime::{Extern, Func, Ref, Store, Val};
 use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
 use wsnap_instrument::{Import, Module, Name, hooks};
-use wsnap_snapshots::Phase;
+use wsnap_snapshots::{Phase, StoredImage};
 use wsnap_wasi::Wasi;
 
 impl Program {
@@ -47,7 +50,7 @@ impl Program {
             .iter()
             .map(|ty| initial_memory(ty, ty.initial))
             .collect::<Result<_>>()?;
-        let mut instance = Instance::new(self, module, wasi, call, memories)?;
+        let mut instance = Instance::new(self, module, wasi, call, memories, None)?;
         instance.apply_data(module)?;
         instance.phase = if module.start().is_some() {
             Phase::Start
@@ -76,13 +79,14 @@ pub(crate) fn initial_memory(ty: &wasmparser::MemoryType, pages: u64) -> Result<
 }
 
 impl Instance {
-    /// Instantiates the rewritten module over `memories`, one for each of the program's.
+    /// Instantiates the rewritten module over `memories`, one for each of the program's, which have the content of `base`.
     pub(crate) fn new(
         program: &Program,
         module: &Module<'_>,
         wasi: Wasi,
         call: Call,
         memories: Vec<Arc<Mapping>>,
+        base: Option<Arc<StoredImage>>,
     ) -> Result<Self> {
         let engine = program.engine();
         let control_memory = Mapping::new(
@@ -96,6 +100,8 @@ impl Instance {
             control: Some(control.clone()),
             memory: None,
             stop: None,
+            guest: None,
+            phase: Phase::Export,
         };
         let mut store = Store::new(engine.wasmtime(), host);
         let imports = resolve_imports(program, module, &mut store, &memories)?;
@@ -112,6 +118,16 @@ impl Instance {
             .get_memory(&mut store, "memory")
             .or_else(|| instance.get_memory(&mut store, &Name::Memory(0).in_module(module)));
         fill_hooks(&mut store, instance, module)?;
+        let guest = Arc::new(Guest {
+            program: program.clone(),
+            instance,
+            control: control.clone(),
+            memories: memories.clone(),
+            pages: Pages::new(memories.clone(), base),
+            call: call.clone(),
+            desk: Desk::default(),
+        });
+        store.data_mut().guest = Some(guest.clone());
         Ok(Self {
             program: program.clone(),
             store,
@@ -121,6 +137,7 @@ impl Instance {
             call,
             memories,
             control: Some(control),
+            guest: Some(guest),
         })
     }
 
@@ -133,6 +150,8 @@ impl Instance {
                 control: None,
                 memory: None,
                 stop: None,
+                guest: None,
+                phase: Phase::Export,
             },
         );
         for import in program.0.module.imports() {
@@ -160,6 +179,7 @@ impl Instance {
             call,
             memories: Vec::new(),
             control: None,
+            guest: None,
         })
     }
 
@@ -272,7 +292,7 @@ fn fill_hooks(
     let safepoint = Func::wrap(
         &mut *store,
         |mut caller: wasmtime::Caller<'_, HostState>| {
-            caller.data_mut().at_safepoint();
+            host::at_safepoint(&mut caller);
         },
     );
     let full = Func::wrap(&mut *store, || -> wasmtime::Result<()> {

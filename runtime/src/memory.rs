@@ -11,7 +11,9 @@
 #![expect(unsafe_code, reason = "maps memory and hands it to the engine")]
 
 use crate::error::{Error, Result};
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 use std::fs::File;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -195,6 +197,41 @@ impl Mapping {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base().add(range.start), bytes.len())
         };
         true
+    }
+
+    /// Copies the bytes in `range` to `buffer`, which is as long; what lies behind the memory's last page is zero. Only for
+    /// a memory whose guest does not run.
+    pub fn copy_out(&self, range: Range<u64>, buffer: &mut [u8]) {
+        let mapped = self.size().next_multiple_of(page_size()) as u64;
+        let end = range.end.min(mapped).max(range.start);
+        let length = ((end - range.start) as usize).min(buffer.len());
+        let (inside, behind) = buffer.split_at_mut(length);
+        behind.fill(0);
+        if length > 0 {
+            // SAFETY: the range is mapped readable (checked against `size`, up to the end of its last page), `buffer` is
+            // no part of it, as nobody has references into it, and the guest, which could write to it, does not run.
+            unsafe {
+                let source = self.base().add(range.start as usize);
+                std::ptr::copy_nonoverlapping(source, inside.as_mut_ptr(), length);
+            }
+        }
+    }
+
+    /// Twins of this process made from now on (see [`crate::twin`]) do not have this memory, which makes making them
+    /// cheap.
+    pub fn keep_from_twins(&self) {
+        self.advise(Advice::LinuxDontFork);
+    }
+
+    /// Twins of this process made from now on have this memory as it is then.
+    pub fn show_to_twins(&self) {
+        self.advise(Advice::LinuxDoFork);
+    }
+
+    fn advise(&self, advice: Advice) {
+        // SAFETY: the range belongs to this value, and the advice changes nothing about it in this process. A system
+        // that does not know it is none where twins are made.
+        let _ = unsafe { madvise(self.base().cast(), self.total, advice) };
     }
 
     /// The aligned 32-bit word at `offset`, which guest code and other threads access at the same time.

@@ -26,7 +26,7 @@ impl Program {
     /// # Errors
     ///
     /// [`Error::Image`] when the image is of another module, or what it says does not fit the module.
-    pub fn resume(&self, image: &StoredImage, wasi: Wasi) -> Result<Instance> {
+    pub fn resume(&self, image: &Arc<StoredImage>, wasi: Wasi) -> Result<Instance> {
         let manifest = image.manifest();
         self.check_manifest(manifest)?;
         let module = self.parsed()?;
@@ -35,7 +35,7 @@ impl Program {
             export: manifest.invocation.export.clone(),
             arguments: manifest.invocation.arguments.clone(),
         };
-        let mut instance = Instance::new(self, module, wasi, call, memories)?;
+        let mut instance = Instance::new(self, module, wasi, call, memories, Some(image.clone()))?;
         instance.phase = manifest.invocation.phase;
         let mut references = References::new(
             &mut instance.store,

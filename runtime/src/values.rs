@@ -5,8 +5,8 @@ use crate::host::HostState;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use wasmtime::{
-    ExnRef, ExnRefPre, ExnType, Func, HeapType, Instance, Ref, Rooted, Store, Table, Tag, Val,
-    ValType,
+    AsContextMut, ExnRef, ExnRefPre, ExnType, Func, HeapType, Instance, Ref, Rooted, Table, Tag,
+    Val, ValType,
 };
 use wsnap_instrument::{Facts, Module, Name, ValueClass};
 use wsnap_snapshots::{Exception, Value};
@@ -28,13 +28,17 @@ pub(crate) fn class_of(ty: &ValType) -> ValueClass {
 }
 
 /// The table exported under `name`.
-pub(crate) fn table(store: &mut Store<HostState>, instance: Instance, name: &str) -> Result<Table> {
+pub(crate) fn table<S: AsContextMut<Data = HostState>>(
+    store: &mut S,
+    instance: Instance,
+    name: &str,
+) -> Result<Table> {
     let missing = || {
         Error::Internal(wasmtime::Error::msg(format!(
             "the module has no table {name}"
         )))
     };
-    instance.get_table(store, name).ok_or_else(missing)
+    instance.get_table(&mut *store, name).ok_or_else(missing)
 }
 
 /// How many exceptions may wait for what they carry while an image is restored. Above that they carry themselves.
@@ -57,8 +61,8 @@ pub(crate) struct References<'f> {
 }
 
 impl<'f> References<'f> {
-    pub fn new(
-        store: &mut Store<HostState>,
+    pub fn new<S: AsContextMut<Data = HostState>>(
+        store: &mut S,
         instance: Instance,
         module: &Module<'_>,
         facts: &'f Facts,
@@ -83,7 +87,11 @@ impl<'f> References<'f> {
         })
     }
 
-    fn function_index(&mut self, store: &mut Store<HostState>, function: Func) -> Result<u32> {
+    fn function_index<S: AsContextMut<Data = HostState>>(
+        &mut self,
+        store: &mut S,
+        function: Func,
+    ) -> Result<u32> {
         if self.by_address.is_empty() {
             for (place, index) in (0u64..).zip(self.facts.referenced_functions()) {
                 if let Some(Ref::Func(Some(known))) = self.referenced.get(&mut *store, place) {
@@ -103,7 +111,11 @@ impl<'f> References<'f> {
     /// # Errors
     ///
     /// [`Error::NotStorable`] for references to what is not the program's own.
-    pub fn describe(&mut self, store: &mut Store<HostState>, value: Val) -> Result<Value> {
+    pub fn describe<S: AsContextMut<Data = HostState>>(
+        &mut self,
+        store: &mut S,
+        value: Val,
+    ) -> Result<Value> {
         if let Some(plain) = plain_value(&value) {
             return Ok(plain);
         }
@@ -124,9 +136,9 @@ impl<'f> References<'f> {
     }
 
     /// The index of an exception, which is a new one if it has not been met yet.
-    fn exception_index(
+    fn exception_index<S: AsContextMut<Data = HostState>>(
         &mut self,
-        store: &mut Store<HostState>,
+        store: &mut S,
         exception: Rooted<ExnRef>,
     ) -> Result<u32> {
         let mut hasher = DefaultHasher::new();
@@ -151,7 +163,10 @@ impl<'f> References<'f> {
     /// # Errors
     ///
     /// [`Error::NotStorable`] for exceptions with tags that are not the program's own, or that carry what cannot be stored.
-    pub fn exceptions(&mut self, store: &mut Store<HostState>) -> Result<Vec<Exception>> {
+    pub fn exceptions<S: AsContextMut<Data = HostState>>(
+        &mut self,
+        store: &mut S,
+    ) -> Result<Vec<Exception>> {
         let mut described = Vec::new();
         // What an exception carries is met while it is described, and gets its turn.
         while let Some(exception) = self.met.get(described.len()).copied() {
@@ -181,9 +196,9 @@ impl<'f> References<'f> {
     /// # Errors
     ///
     /// [`Error::Image`] if it is of another class or points at what does not exist.
-    pub fn make(
+    pub fn make<S: AsContextMut<Data = HostState>>(
         &mut self,
-        store: &mut Store<HostState>,
+        store: &mut S,
         exceptions: &[Exception],
         class: ValueClass,
         value: Value,
@@ -205,7 +220,11 @@ impl<'f> References<'f> {
         }
     }
 
-    fn function(&mut self, store: &mut Store<HostState>, index: u32) -> Result<Func> {
+    fn function<S: AsContextMut<Data = HostState>>(
+        &mut self,
+        store: &mut S,
+        index: u32,
+    ) -> Result<Func> {
         let unknown = || {
             Error::Image(format!(
                 "a reference points to function {index}, which nothing can refer to"
@@ -223,9 +242,9 @@ impl<'f> References<'f> {
     }
 
     /// Makes exception `index` of an image, after those that it carries.
-    fn exception(
+    fn exception<S: AsContextMut<Data = HostState>>(
         &mut self,
-        store: &mut Store<HostState>,
+        store: &mut S,
         exceptions: &[Exception],
         index: u32,
     ) -> Result<Rooted<ExnRef>> {
@@ -261,9 +280,9 @@ impl<'f> References<'f> {
     }
 
     /// Makes an exception whose carried exceptions are made.
-    fn make_exception(
+    fn make_exception<S: AsContextMut<Data = HostState>>(
         &mut self,
-        store: &mut Store<HostState>,
+        store: &mut S,
         exceptions: &[Exception],
         exception: &Exception,
     ) -> Result<Rooted<ExnRef>> {

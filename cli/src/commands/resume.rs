@@ -1,6 +1,7 @@
 //! `wsnap resume`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use wsnap::WASI_SECTION;
@@ -64,13 +65,15 @@ impl From<FilesPolicy> for Files {
 impl Resume {
     pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
         let (store, id) = places.resolve(&self.reference)?;
-        let image = store.load(id)?;
+        let image = Arc::new(store.load(id)?);
         verify(&image)?;
         let manifest = image.manifest();
         let state = saved_state(manifest)?;
         let wasm = store.module(manifest.module)?;
-        let session =
-            Session::prepare(places, &self.options, self.name(&store)?, &self.directories)?;
+        let name = self.name(&store)?;
+        // Whoever has lost the record can still go on from the image.
+        let parent = store.record_of(id).ok().flatten().map(|record| record.id);
+        let session = Session::prepare(places, &self.options, name, parent, &self.directories)?;
         let wasi = Wasi::restore(&state, self.grants()?)?;
         let settings = Settings {
             target: self.target.clone(),

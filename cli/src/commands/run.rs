@@ -81,7 +81,7 @@ impl Run {
             return Ok(None);
         }
         let name = self.options.name.clone();
-        Session::prepare(places, &self.options, name, &self.directories).map(Some)
+        Session::prepare(places, &self.options, name, None, &self.directories).map(Some)
     }
 
     fn settings(&self) -> Settings {

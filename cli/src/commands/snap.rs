@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use wsnap::snapshots::{ImageId, Store, check_name};
 
+use crate::arguments::Label;
 use crate::failure::Failure;
 use crate::output;
 use crate::places::Places;
@@ -14,8 +15,8 @@ use crate::session::register::{self, Entry};
 
 /// Take a snapshot of a running program
 ///
-/// The program is suspended while its image is written, and then goes on. The image's id is printed when it is safe on
-/// the disk.
+/// The program goes on while its image is written: it stands still only while its state is captured, usually for less than
+/// a millisecond. The image's id is printed when it is safe on the disk; --json tells the two moments apart.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wsnap snap sim\n  wsnap snap --stop --tag before-upgrade 4711"
@@ -24,6 +25,9 @@ pub(crate) struct Snap {
     /// Stop the program after the snapshot: it exits as if it had been sent SIGTERM
     #[arg(long)]
     stop: bool,
+    /// Keep this with the record of the snapshot; can be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Label>,
     /// Give the image a tag
     #[arg(long)]
     tag: Option<String>,
@@ -41,6 +45,7 @@ struct Report<'a> {
     tag: Option<&'a str>,
     taken_ms: u64,
     durable_ms: u64,
+    pause_us: u64,
 }
 
 impl Snap {
@@ -52,14 +57,28 @@ impl Snap {
         let lost =
             |why: String| Failure::new(format!("no snapshot of process {}: {why}", entry.pid));
         let connection = entry.connect().map_err(|error| lost(error.to_string()))?;
-        let answer = control::ask(connection, Ask { stop: self.stop })
-            .map_err(|error| lost(error.to_string()))?;
+        let question = Ask {
+            stop: self.stop,
+            labels: Label::collect(&self.labels),
+        };
+        let answer =
+            control::ask(connection, &question).map_err(|error| lost(error.to_string()))?;
         match answer {
             Some(Answer::Image {
                 id,
                 taken_ms,
                 durable_ms,
-            }) => self.report(&store, &id, taken_ms, durable_ms),
+                pause_us,
+            }) => {
+                let report = Report {
+                    id: &id,
+                    tag: self.tag.as_deref(),
+                    taken_ms,
+                    durable_ms,
+                    pause_us,
+                };
+                self.report(&store, &report)
+            }
             Some(Answer::Refused { message, hint }) => {
                 let failure = lost(message);
                 Err(match hint {
@@ -89,20 +108,10 @@ impl Snap {
         entry.name.as_ref() == Some(&self.program) || entry.pid.to_string() == self.program
     }
 
-    fn report(
-        &self,
-        store: &Store,
-        id: &str,
-        taken_ms: u64,
-        durable_ms: u64,
-    ) -> Result<ExitCode, Failure> {
+    fn report(&self, store: &Store, report: &Report<'_>) -> Result<ExitCode, Failure> {
+        let id = report.id;
         if self.json {
-            output::json_result(&Report {
-                id,
-                tag: self.tag.as_deref(),
-                taken_ms,
-                durable_ms,
-            })?;
+            output::json_result(report)?;
         } else {
             output::result(id)?;
         }

@@ -1,14 +1,21 @@
 //! The protocol between `wsnap snap` and a running program: over its socket, one line of JSON each way.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use wsnap::snapshots::Store;
+use wsnap::{Error, Handle};
+
+use super::keeper::{Keeper, Taken};
 use super::requests::{Request, Requests};
 use crate::failure::Failure;
+use crate::output;
 
 /// The longest line either side reads, in bytes.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -17,11 +24,17 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits before accepting again when there are no descriptors left.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// What the record of a snapshot that a client asked for says.
+pub(crate) const SNAP_TRIGGER: &str = "snap";
+
 /// What a client asks for: an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ask {
     /// The program is not to go on after it.
     pub stop: bool,
+    /// What is to be kept with its record.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What came of it.
@@ -36,6 +49,8 @@ pub(crate) enum Answer {
         taken_ms: u64,
         /// How long it took until the image was safe on the disk.
         durable_ms: u64,
+        /// How long the program stood still, in microseconds, if it goes on.
+        pause_us: u64,
     },
     /// There is no image.
     Refused {
@@ -47,6 +62,16 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// There is an image.
+    pub fn image(taken: &Taken) -> Self {
+        Self::Image {
+            id: taken.id.to_string(),
+            taken_ms: output::milliseconds(taken.taken),
+            durable_ms: output::milliseconds(taken.durable),
+            pause_us: u64::try_from(taken.pause.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// There is no image because of a failure.
     pub fn refusal(failure: &Failure) -> Self {
         Self::Refused {
@@ -67,18 +92,19 @@ impl Client {
 }
 
 /// Answers clients from now on, on a thread of its own.
-pub(crate) fn serve(listener: UnixListener, requests: Requests) -> io::Result<()> {
+pub(crate) fn serve(listener: UnixListener, desk: Desk) -> io::Result<()> {
+    let desk = Arc::new(desk);
     let accept = move || {
         for client in listener.incoming() {
             let Ok(client) = client else {
                 thread::sleep(RETRY_PAUSE);
                 continue;
             };
-            let requests = requests.clone();
+            let desk = desk.clone();
             // One that says nothing must not keep others waiting. Without a thread for it, it sees the end of file.
             let _ = thread::Builder::new()
                 .name("client".to_owned())
-                .spawn(move || listen(client, &requests));
+                .spawn(move || desk.listen(client));
         }
     };
     thread::Builder::new()
@@ -87,20 +113,56 @@ pub(crate) fn serve(listener: UnixListener, requests: Requests) -> io::Result<()
     Ok(())
 }
 
-/// Puts what the client asks for into the queue. Whoever only looks whether the program is alive asks nothing.
-fn listen(client: UnixStream, requests: &Requests) {
-    let asked = client
-        .set_read_timeout(Some(CLIENT_TIMEOUT))
-        .and_then(|()| client.set_write_timeout(Some(CLIENT_TIMEOUT)))
-        .and_then(|()| receive::<Ask>(&client));
-    if let Ok(Some(ask)) = asked {
-        requests.push(Request::snapshot(Client(client), ask.stop));
+/// What clients need of the program.
+pub(crate) struct Desk {
+    pub handle: Handle,
+    pub keeper: Arc<Keeper>,
+    pub store: Store,
+    pub requests: Requests,
+}
+
+impl Desk {
+    /// Does what the client asks for. Whoever only looks whether the program is alive asks nothing.
+    fn listen(&self, client: UnixStream) {
+        let asked = client
+            .set_read_timeout(Some(CLIENT_TIMEOUT))
+            .and_then(|()| client.set_write_timeout(Some(CLIENT_TIMEOUT)))
+            .and_then(|()| receive::<Ask>(&client));
+        let Ok(Some(ask)) = asked else { return };
+        let client = Client(client);
+        if ask.stop {
+            self.requests.push(Request::stop_for(client, ask.labels));
+            return;
+        }
+        let _waiting = self.keeper.client();
+        // Without an answer the client sees that the program has ended.
+        if let Some(answer) = self.snapshot(&ask.labels) {
+            client.answer(&answer);
+        }
+    }
+
+    fn snapshot(&self, labels: &BTreeMap<String, String>) -> Option<Answer> {
+        let since = Instant::now();
+        let taken = match self.handle.snapshot() {
+            Ok(snapshot) => self
+                .keeper
+                .keep(&self.store, &snapshot, since, SNAP_TRIGGER, labels),
+            // It may have been suspended for good just now, and that image will do.
+            Err(Error::Ended) => {
+                return self.keeper.latest_since(since).as_ref().map(Answer::image);
+            }
+            Err(error) => Err(error.into()),
+        };
+        Some(match taken {
+            Ok(taken) => Answer::image(&taken),
+            Err(failure) => Answer::refusal(&failure),
+        })
     }
 }
 
 /// Asks a program and waits for its answer; none when it ended before.
-pub(crate) fn ask(mut program: UnixStream, ask: Ask) -> io::Result<Option<Answer>> {
-    match send(&mut program, &ask).and_then(|()| receive(&program)) {
+pub(crate) fn ask(mut program: UnixStream, ask: &Ask) -> io::Result<Option<Answer>> {
+    match send(&mut program, ask).and_then(|()| receive(&program)) {
         Err(error) if is_hang_up(&error) => Ok(None),
         answer => answer,
     }
@@ -140,19 +202,28 @@ mod tests {
             id: "3f".repeat(32),
             taken_ms: 1,
             durable_ms: 20,
+            pause_us: 300,
         };
         send(&mut program, &answer).expect("sent");
-        let asked = ask(client, Ask { stop: true }).expect("answered");
+        let question = Ask {
+            stop: true,
+            labels: [("why".to_owned(), "upgrade".to_owned())].into(),
+        };
+        let asked = ask(client, &question).expect("answered");
         assert_eq!(asked, Some(answer));
         let received: Option<Ask> = receive(&program).expect("a line");
-        assert_eq!(received, Some(Ask { stop: true }));
+        assert_eq!(received, Some(question));
     }
 
     #[test]
     fn a_program_that_ends_before_it_answers_gives_no_answer() {
         let (program, client) = UnixStream::pair().expect("a pair of sockets");
         drop(program);
-        let asked = ask(client, Ask { stop: false }).expect("no error");
+        let question = Ask {
+            stop: false,
+            labels: BTreeMap::new(),
+        };
+        let asked = ask(client, &question).expect("no error");
         assert_eq!(asked, None);
     }
 

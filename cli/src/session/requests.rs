@@ -1,5 +1,6 @@
 //! What other threads ask of the running program.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -43,11 +44,12 @@ impl StopCause {
     }
 }
 
-/// One thing asked for: an image, and perhaps that the program does not go on after it.
+/// One thing asked for: that the program is suspended, and perhaps who is to be told.
 pub(crate) struct Request {
     since: Instant,
-    stop: Option<StopCause>,
+    stop: StopCause,
     client: Option<Client>,
+    labels: BTreeMap<String, String>,
 }
 
 impl Request {
@@ -55,18 +57,25 @@ impl Request {
     pub fn stop(cause: StopCause) -> Self {
         Self {
             since: Instant::now(),
-            stop: Some(cause),
+            stop: cause,
             client: None,
+            labels: BTreeMap::new(),
         }
     }
 
-    /// That an image is taken, and a client told about it.
-    pub fn snapshot(client: Client, stop: bool) -> Self {
+    /// That the program is suspended, and a client told about its image.
+    pub fn stop_for(client: Client, labels: BTreeMap<String, String>) -> Self {
         Self {
             since: Instant::now(),
-            stop: stop.then_some(StopCause::Snap),
+            stop: StopCause::Snap,
             client: Some(client),
+            labels,
         }
+    }
+
+    /// What is to be kept with the record.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// When it was made.
@@ -74,8 +83,8 @@ impl Request {
         self.since
     }
 
-    /// Why the program is not to go on, if it isn't.
-    pub fn stop_cause(&self) -> Option<StopCause> {
+    /// Why the program is not to go on.
+    pub fn stop_cause(&self) -> StopCause {
         self.stop
     }
 

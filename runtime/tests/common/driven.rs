@@ -103,7 +103,7 @@ fn start(program: &Program) -> Result<Instance, Error> {
 }
 
 fn resume(program: &Program, store: &Store, id: ImageId) -> Instance {
-    let image = store.load(id).expect("the image is there");
+    let image = std::sync::Arc::new(store.load(id).expect("the image is there"));
     image.verify().expect("the image is intact");
     let state = SavedState::decode(&image.manifest().host[WASI_SECTION])
         .expect("the host state is readable");

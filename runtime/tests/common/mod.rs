@@ -68,7 +68,7 @@ pub fn start(program: &Program, call: Call, output: &Output, deterministic: bool
 }
 
 pub fn resume(program: &Program, store: &Store, id: ImageId, output: &Output) -> Instance {
-    let image = store.load(id).expect("the image is there");
+    let image = std::sync::Arc::new(store.load(id).expect("the image is there"));
     image.verify().expect("the image is intact");
     let state = SavedState::decode(&image.manifest().host[WASI_SECTION])
         .expect("the host state is readable");

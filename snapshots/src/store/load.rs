@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files::{self, ResultExt};
 use super::{CONTENT_LEN_MAX, Layer, Store, check_manifest, lock};
@@ -22,6 +22,7 @@ pub struct StoredImage {
     id: ImageId,
     manifest: Manifest,
     memories: Vec<StoredMemory>,
+    directory: PathBuf,
     /// The manifest's file, whose lock says that the image is in use.
     _file: File,
 }
@@ -69,6 +70,7 @@ impl Store {
             id,
             manifest,
             memories,
+            directory: self.directory().to_owned(),
             _file: file,
         })
     }
@@ -157,6 +159,11 @@ impl StoredImage {
     /// The image's id.
     pub fn id(&self) -> ImageId {
         self.id
+    }
+
+    /// The directory of the store that the image was opened in.
+    pub fn store_directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The image's manifest.

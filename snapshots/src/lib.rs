@@ -49,6 +49,7 @@ mod page_map;
 mod parallel;
 mod record;
 mod store;
+mod transfer;
 
 pub use error::{Damage, DecodeError, StoreError};
 pub use history::History;
@@ -69,3 +70,7 @@ pub use store::{
 };
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};
+pub use transfer::{
+    ExportError, ExportOptions, Exported, ImportError, ImportOptions, Imported, Progress,
+    StreamDamage,
+};

@@ -30,6 +30,7 @@ mod records;
 mod refs;
 mod remove;
 mod retention;
+mod unnamed;
 mod update;
 mod verify;
 
@@ -52,6 +53,7 @@ pub use lock::StoreLock;
 pub use refs::check_name;
 pub use remove::Removed;
 pub use retention::Retention;
+pub(crate) use unnamed::UnnamedFile;
 pub use update::{MemoryUpdate, PageSource, Published};
 
 /// The version of the directory layout.
@@ -59,7 +61,7 @@ const VERSION: u32 = 1;
 const VERSION_FILE: &str = "version";
 const LOCK: &str = "lock";
 /// The largest module, manifest or page map in bytes: 1 GiB.
-const CONTENT_LEN_MAX: u64 = 1 << 30;
+pub(crate) const CONTENT_LEN_MAX: u64 = 1 << 30;
 /// The largest reference or version file in bytes.
 const TEXT_LEN_MAX: u64 = 256;
 
@@ -156,6 +158,11 @@ impl Store {
             Staged::content(&self.root, path)?.write_and_publish(bytes)?;
         }
         Ok(hash)
+    }
+
+    /// Whether a module is there. Its content isn't looked at.
+    pub(crate) fn has_module(&self, hash: ModuleHash) -> Result<bool, StoreError> {
+        Ok(files::size_if_exists(&self.module_path(hash))?.is_some())
     }
 
     /// Reads a module and checks it against its hash.

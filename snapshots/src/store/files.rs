@@ -148,7 +148,7 @@ impl Root {
     }
 
     /// Asks the seam whether an operation may happen.
-    fn before(&self, kind: OperationKind, path: &Path) -> io::Result<()> {
+    pub fn before(&self, kind: OperationKind, path: &Path) -> io::Result<()> {
         match &self.faults {
             Some(faults) => faults.before(Operation { kind, path }),
             None => Ok(()),

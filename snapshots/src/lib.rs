@@ -66,7 +66,8 @@ pub use page_map::{Extent, LAYERS_MAX, PAGE_SIZE, mappings_max};
 pub use record::{NewRecord, Record};
 pub use store::{
     Amount, Freed, GcOptions, GcReport, ImageEntry, KeptBecause, Layer, MemoryUpdate, PageSource,
-    Published, Removed, Retention, Store, StoreLock, StoredImage, StoredMemory, check_name,
+    Published, Removed, Retention, Statistics, Store, StoreLock, StoredImage, StoredMemory,
+    check_name,
 };
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};

@@ -30,6 +30,7 @@ mod records;
 mod refs;
 mod remove;
 mod retention;
+mod statistics;
 mod unnamed;
 mod update;
 mod verify;
@@ -53,6 +54,7 @@ pub use lock::StoreLock;
 pub use refs::check_name;
 pub use remove::Removed;
 pub use retention::Retention;
+pub use statistics::Statistics;
 pub(crate) use unnamed::UnnamedFile;
 pub use update::{MemoryUpdate, PageSource, Published};
 
@@ -129,6 +131,8 @@ impl Store {
         }
         let created = store.create_folders()?;
         if version.is_none() {
+            // Whoever collects garbage meanwhile takes the file being written for some.
+            let _lock = store.lock_shared()?;
             Staged::text(&store.root, version_path)?
                 .write_and_publish(version_text().as_bytes())?;
         } else if created {
@@ -142,7 +146,8 @@ impl Store {
         &self.root
     }
 
-    /// Stores a module. It is durable on return.
+    /// Stores a module. It is durable on return. As long as no image is made of it, it is garbage: whoever goes on to
+    /// publish one holds [`Store::lock_shared`] from before this call.
     ///
     /// # Errors
     ///
@@ -151,6 +156,7 @@ impl Store {
         check_size("module", bytes)?;
         let hash = ModuleHash::of(bytes);
         let path = self.module_path(hash);
+        let _lock = self.lock_shared()?;
         if files::size_if_exists(&path)? == Some(bytes.len() as u64) {
             // Another process may have renamed it a moment ago and not have synced the directory yet.
             self.root.sync_parent(&path)?;

@@ -527,7 +527,7 @@ impl Random {
 #[test]
 fn of_any_history_the_same_stays_as_in_a_naive_model() {
     let mut rng = Rng::with_seed(3);
-    for round in 0..60 {
+    for round in 0..40 {
         let (_folder, store) = empty_store();
         let random = Random::new(&store, &mut rng);
         let last = rng.bool().then(|| rng.usize(..3));

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use fastrand::Rng;
 use wsnap_snapshots::{
     Elements, Exception, Frame, FrameState, GlobalState, ImageId, Invocation, Manifest, MemoryHash,
-    MemoryState, ModuleHash, NewRecord, Phase, Record, RecordId, Store, StoredImage, TableState,
-    Value,
+    MemoryState, MemoryUpdate, ModuleHash, NewRecord, Phase, Record, RecordId, Store, StoredImage,
+    TableState, Value,
 };
 
 pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -246,4 +246,26 @@ pub fn disk_bytes(folder: &Path) -> u64 {
         .iter()
         .map(|(path, _)| path.metadata().unwrap().blocks() * 512)
         .sum()
+}
+
+/// Publishes the program of `base` after it has written `byte` all over some of its pages.
+pub fn publish_change(
+    store: &Store,
+    base: &StoredImage,
+    pages: std::ops::Range<u64>,
+    byte: u8,
+) -> StoredImage {
+    let stored = &base.memories()[0];
+    let mut memory = vec![0; stored.byte_len() as usize];
+    stored.read_at(0, &mut memory).unwrap();
+    let dirty = pages.start * 4096..pages.end * 4096;
+    memory[dirty.start as usize..dirty.end as usize].fill(byte);
+    let update = MemoryUpdate {
+        base: Some(stored),
+        byte_len: stored.byte_len(),
+        dirty: &[dirty],
+        source: &&memory[..],
+    };
+    let manifest = base.manifest().clone();
+    store.publish_update(manifest, &[update]).unwrap().image
 }

@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::id::{ImageId, LayerId, MemoryHash, ModuleHash, RecordId};
 use crate::record::Record;
 use crate::store::retention::Decision;
-use crate::store::{ImageEntry, Layer, Store, files};
+use crate::store::{ImageEntry, Store, files};
 
 /// What stays.
 #[derive(Debug, Default)]
@@ -104,8 +104,7 @@ impl Store {
             mark.modules.insert(manifest.module);
             for memory in &manifest.memories {
                 if mark.memories.insert(memory.content) {
-                    let stored = self.load_memory(memory.content)?;
-                    mark.layers.extend(stored.layers().iter().map(Layer::id));
+                    mark.layers.extend(self.map_layers(memory.content)?);
                 }
             }
         }

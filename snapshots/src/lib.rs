@@ -12,6 +12,9 @@
 //! memories. What is published in it is durable and never modified; a reader may map the pages of an image
 //! straight from its layer files.
 //!
+//! A [`Record`] says when, why and from what a snapshot was taken; a [`History`] is the tree of them. Names, tags and
+//! programs that run on an image keep it; [`Store::gc`] deletes what nobody needs.
+//!
 //! Every byte of these formats is written down in `FORMAT.md` beside this crate.
 //!
 //! ```

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{MODULE, any_content, files_in, manifest_with, publish};
+use common::{any_content, files_in, publish, publish_change};
 use fastrand::Rng;
-use wsnap_snapshots::{GcOptions, ImageId, NewRecord, RecordId, Store, StoreError};
+use wsnap_snapshots::{GcOptions, ImageId, NewRecord, RecordId, Store, StoreError, StoredImage};
 
 /// Set for the processes that a test starts: the store to use, and a number of their own.
 const CHILD_STORE: &str = "WSNAP_TEST_CHILD_STORE";
@@ -25,38 +25,37 @@ const NO_GRACE: GcOptions = GcOptions {
     retention: None,
 };
 
-/// Takes snapshots as a program does that runs on the one it took before. Programs reach the same states often.
+/// Takes snapshots as a program does that runs on the one it took before: each holds what has changed since then.
+/// Programs reach the same states often.
 fn run_program(store: &Store, name: &str, rng: &mut Rng) {
     let mut parent: Option<RecordId> = None;
-    let mut running_on = None;
+    let mut running_on: Option<StoredImage> = None;
     for time in 0..ROUNDS {
         pause(rng);
-        let shared = any_content(&mut Rng::with_seed(rng.u64(..6)), 100_000, 20);
-        let own = any_content(rng, 20_000, 3);
-        let id = {
+        let image = {
             let _lock = store.lock_shared().unwrap();
-            let module = store.put_module(MODULE).unwrap();
-            let memories: &[&[u8]] = match rng.bool() {
-                true => &[&shared, &own],
-                false => &[&shared],
+            let image = match running_on.take().filter(|_| rng.u8(..8) > 0) {
+                Some(base) => {
+                    let page = rng.u64(..24);
+                    publish_change(store, &base, page..page + 2, rng.u8(..4))
+                }
+                None => {
+                    let memory = any_content(&mut Rng::with_seed(rng.u64(..6)), 26 * 4096, 20);
+                    store.load(publish(store, &[&memory]).unwrap()).unwrap()
+                }
             };
-            let id = store
-                .publish(manifest_with(module, memories), memories)
-                .unwrap();
-            let mut record = NewRecord::new(id, time, "every");
+            let mut record = NewRecord::new(image.id(), time, "every");
             record.parent = parent;
             record.name = Some(name.to_owned());
             parent = Some(store.put_record(record).unwrap().id);
-            store.set_name(name, id).unwrap();
-            id
+            store.set_name(name, image.id()).unwrap();
+            image
         };
         // It has been reported, and it is the latest: from now on it is there.
-        assert_eq!(store.resolve(name).unwrap(), id);
-        let image = store.load(id).unwrap();
+        assert_eq!(store.resolve(name).unwrap(), image.id());
         image.verify().unwrap();
-        if let Some(image) = running_on.replace(image) {
-            check_still_there(store, image.id());
-        }
+        check_still_there(store, image.id());
+        running_on = Some(image);
     }
     check_still_there(store, store.resolve(name).unwrap());
 }

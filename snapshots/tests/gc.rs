@@ -7,7 +7,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use common::{any_content, disk_bytes, empty_store, files_in, publish, publish_seed, record, tree};
+use common::{
+    any_content, disk_bytes, empty_store, files_in, publish, publish_change, publish_seed, record,
+    tree,
+};
 use fastrand::Rng;
 use wsnap_snapshots::{
     Damage, GcOptions, ImageId, KeptBecause, NewRecord, Record, RecordId, Retention, Store,
@@ -418,7 +421,13 @@ struct Random {
 
 impl Random {
     fn new(store: &Store, rng: &mut Rng) -> Self {
-        let images: Vec<ImageId> = (0..8).map(|seed| publish_seed(store, seed)).collect();
+        // Each but the first shares pages with another one.
+        let mut images = vec![publish_seed(store, 0)];
+        for byte in 1..8 {
+            let base = store.load(images[rng.usize(..images.len())]).unwrap();
+            let page = rng.u64(..3);
+            images.push(publish_change(store, &base, page..page + 1, byte).id());
+        }
         let mut ids: Vec<RecordId> = Vec::new();
         for time in 0..rng.u64(0..16) {
             let mut new = NewRecord::new(images[rng.usize(..images.len())], time / 2, "snap");

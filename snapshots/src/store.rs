@@ -10,6 +10,7 @@
 //! names/<name>         the latest image of each named program
 //! tags/<tag>           tags
 //! tmp/                 files being written
+//! verified             stamps: which layer files need no verification
 //! lock                 empty; locked by those who publish, load or delete
 //! ```
 //!
@@ -30,6 +31,7 @@ mod records;
 mod refs;
 mod remove;
 mod retention;
+mod stamps;
 mod statistics;
 mod unnamed;
 mod update;
@@ -62,6 +64,7 @@ pub use update::{MemoryUpdate, PageSource, Published};
 const VERSION: u32 = 1;
 const VERSION_FILE: &str = "version";
 const LOCK: &str = "lock";
+const STAMPS: &str = "verified";
 /// The largest module, manifest or page map in bytes: 1 GiB.
 pub(crate) const CONTENT_LEN_MAX: u64 = 1 << 30;
 /// The largest reference or version file in bytes.
@@ -237,7 +240,8 @@ impl Store {
             entries => entries?,
         };
         // Folders without a version file: another process is creating this store, or was stopped while it did.
-        let known = |name: &str| [VERSION_FILE, LOCK].contains(&name) || FOLDERS.contains(&name);
+        let known =
+            |name: &str| [VERSION_FILE, LOCK, STAMPS].contains(&name) || FOLDERS.contains(&name);
         if entries.iter().all(|(name, _)| known(name)) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! All that the store asks of the file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -208,6 +208,31 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error).during("remove", path),
         }
+    }
+
+    /// Appends records of one size to a file, which is created when it is missing, behind a whole number of records: what
+    /// an interrupted call has left behind is filled up with zeros. Nothing is synced.
+    pub fn append<const SIZE: usize>(
+        &self,
+        path: &Path,
+        records: &[[u8; SIZE]],
+    ) -> Result<(), StoreError> {
+        self.before(OperationKind::Append, path)
+            .and_then(|()| {
+                let mut file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .mode(TEXT_MODE)
+                    .open(path)?;
+                // Whoever closes the file unlocks it.
+                file.lock()?;
+                let len = file.metadata()?.len();
+                let padding = len.next_multiple_of(SIZE as u64) - len;
+                let mut bytes = vec![0; padding as usize];
+                bytes.extend(records.as_flattened());
+                file.write_all(&bytes)
+            })
+            .during("append to", path)
     }
 
     /// Makes the entries of a directory durable.

@@ -80,11 +80,9 @@ impl Store {
         // Whatever cannot be read back must not reach the disk. The hashes of memories don't matter for that.
         Manifest::decode(&manifest.encode()).map_err(StoreError::Unencodable)?;
 
-        let mut added_bytes = 0;
+        let mut added = Added::default();
         for (state, update) in manifest.memories.iter_mut().zip(memories) {
-            let (hash, added) = self.put_memory(update)?;
-            state.content = hash;
-            added_bytes += added;
+            state.content = self.put_memory(update, &mut added)?;
         }
         if !memories.is_empty() {
             // Also for files that were there: another process may have renamed them a moment ago.
@@ -93,10 +91,12 @@ impl Store {
         }
         let bytes = manifest.encode();
         let id = ImageId::of(&bytes);
-        added_bytes += self.put_manifest(id, &bytes)?;
+        added.bytes += self.put_manifest(id, &bytes)?;
+        let image = self.load_locked(id)?;
+        self.stamp_written(&image, &added.layers);
         Ok(Published {
-            image: self.load_locked(id)?,
-            added_bytes,
+            image,
+            added_bytes: added.bytes,
         })
     }
 
@@ -110,6 +110,7 @@ impl Store {
         // Shared is enough: the page map is replaced by another one that is as good, and nothing is deleted.
         let _lock = self.lock_shared()?;
         let image = self.load_locked(id)?;
+        let mut added = Added::default();
         for memory in image
             .memories()
             .iter()
@@ -125,15 +126,21 @@ impl Store {
             let mut tree = memory.tree();
             if let Some(plan) = absorb::plan(&draft.visible, required, tree.byte_len()) {
                 let draft = draft.take_over(&plan, &tree, self)?;
-                self.put_layers(draft, &mut tree)?;
+                self.put_layers(draft, &mut tree, &mut added)?;
             }
         }
         self.root.sync_directory(&self.root.join(LAYERS))?;
-        self.root.sync_directory(&self.root.join(MEMORIES))
+        self.root.sync_directory(&self.root.join(MEMORIES))?;
+        self.stamp_written(&self.load_locked(id)?, &added.layers);
+        Ok(())
     }
 
-    /// Stores a memory and returns its name and how many bytes that took. The names of its files are not durable yet.
-    fn put_memory(&self, update: &MemoryUpdate<'_>) -> Result<(MemoryHash, u64), StoreError> {
+    /// Stores a memory and returns its name. The names of its files are not durable yet.
+    fn put_memory(
+        &self,
+        update: &MemoryUpdate<'_>,
+        added: &mut Added,
+    ) -> Result<MemoryHash, StoreError> {
         let (reloaded, required) = self.find_base(update.base)?;
         let base = reloaded.as_ref().or(update.base);
         let (staged, changes) = match update.dirty {
@@ -151,7 +158,7 @@ impl Store {
         }
         let hash = tree.root();
         if self.load_memory(hash).is_ok() {
-            return Ok((hash, 0));
+            return Ok(hash);
         }
         let new_layer = pieces(&changes.entries, required.len() as u32);
         let mut draft = Draft {
@@ -166,8 +173,8 @@ impl Store {
         if let Some(plan) = absorb::plan(&draft.visible, required, update.byte_len) {
             draft = draft.take_over(&plan, &tree, self)?;
         }
-        let added = self.put_layers(draft, &mut tree)?;
-        Ok((hash, added))
+        self.put_layers(draft, &mut tree, added)?;
+        Ok(hash)
     }
 
     /// Another copy of the base if there is none of its layers in the store any more but other ones that hold the same
@@ -202,17 +209,22 @@ impl Store {
         }
     }
 
-    /// Publishes the new layer of a memory, if it has one, and the page map, and returns how many bytes that took.
-    fn put_layers(&self, draft: Draft<'_>, tree: &mut MemoryTree) -> Result<u64, StoreError> {
+    /// Publishes the new layer of a memory, if it has one, and the page map.
+    fn put_layers(
+        &self,
+        draft: Draft<'_>,
+        tree: &mut MemoryTree,
+        added: &mut Added,
+    ) -> Result<(), StoreError> {
         let hash = tree.root();
         let mut layers = draft.base_layers_in_use();
-        let mut added = 0;
         if let (Some(mut staged), false) = (draft.staged, draft.index.entries.is_empty()) {
             let (id, size) = layer::complete(&staged, hash, &draft.index)?;
             if self.open_layer(id).is_err() {
                 staged.set_target(self.layer_path(id));
                 staged.rename()?;
-                added += size;
+                added.bytes += size;
+                added.layers.push(id);
             }
             layers.push(id);
         }
@@ -224,7 +236,8 @@ impl Store {
         let staged = Staged::content(&self.root, self.memory_path(hash))?;
         staged.write_at(&bytes, 0)?;
         staged.rename()?;
-        Ok(added + bytes.len() as u64)
+        added.bytes += bytes.len() as u64;
+        Ok(())
     }
 
     /// Manifests are small, so an existing one is compared as a whole: a damaged one must not pass for this one.
@@ -238,6 +251,13 @@ impl Store {
         Staged::content(&self.root, path)?.write_and_publish(bytes)?;
         Ok(bytes.len() as u64)
     }
+}
+
+/// What a publication has added to the store so far.
+#[derive(Default)]
+struct Added {
+    bytes: u64,
+    layers: Vec<LayerId>,
 }
 
 /// A memory that is being written: a base, and above it a layer that has not been published.
@@ -319,9 +339,16 @@ impl<'a> Draft<'a> {
                 continue;
             };
             let (from, to) = (piece.memory_offset.max(start), piece.memory_end().min(end));
-            let bytes = &buffer[(from - start) as usize..(to - start) as usize];
-            if !is_zero(bytes) {
-                staged.write_at(bytes, layer_offset + (from - piece.memory_offset))?;
+            let mut bytes = &buffer[(from - start) as usize..(to - start) as usize];
+            let mut place = layer_offset + (from - piece.memory_offset);
+            let pages: Vec<&[u8]> = bytes.chunks(PAGE_SIZE).collect();
+            for run in pages.chunk_by(|first, second| is_zero(first) == is_zero(second)) {
+                let (run_bytes, rest) = bytes.split_at(run.len() * PAGE_SIZE);
+                bytes = rest;
+                if !is_zero(run[0]) {
+                    staged.write_at(run_bytes, place)?;
+                }
+                place += run_bytes.len() as u64;
             }
         }
         Ok(())

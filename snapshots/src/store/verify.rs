@@ -31,9 +31,7 @@ impl StoredImage {
     /// As [`StoredImage::verify`].
     pub fn verify_with(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<(), StoreError> {
         for (index, memory) in self.memories().iter().enumerate() {
-            if let Some(offset) = memory.first_damage(&memory.leaves_to_check(), progress)? {
-                return Err(self.damaged_memory(index, offset));
-            }
+            self.verify_leaves(index, &memory.leaves_to_check(), progress)?;
         }
         Ok(())
     }
@@ -44,11 +42,20 @@ impl StoredImage {
         self.memories().iter().map(leaves).sum::<u64>() * LEAF_SIZE as u64
     }
 
-    fn damaged_memory(&self, memory: usize, offset: u64) -> StoreError {
-        StoreError::DamagedMemory {
-            image: self.id(),
-            memory,
-            offset,
+    /// Checks some leaves of a memory.
+    pub(super) fn verify_leaves(
+        &self,
+        memory: usize,
+        leaves: &[u32],
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), StoreError> {
+        match self.memories()[memory].first_damage(leaves, progress)? {
+            None => Ok(()),
+            Some(offset) => Err(StoreError::DamagedMemory {
+                image: self.id(),
+                memory,
+                offset,
+            }),
         }
     }
 }

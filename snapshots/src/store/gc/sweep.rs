@@ -68,7 +68,8 @@ impl Store {
         self.remove_all(&garbage.page_maps)?;
         self.remove_all(&garbage.layers)?;
         self.remove_all(&garbage.modules)?;
-        self.remove_all(&garbage.temporary)
+        self.remove_all(&garbage.temporary)?;
+        self.compact_stamps(&mark.layers)
     }
 
     fn remove_all<T>(&self, files: &[File<T>]) -> Result<(), StoreError> {

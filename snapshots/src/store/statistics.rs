@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::gc::{Amount, GcOptions};
 use super::{
-    IMAGES, LAYERS, LOCK, MEMORIES, MODULES, NAMES, RECORDS, Store, StoredMemory, TAGS, TEMPORARY,
-    VERSION_FILE, files,
+    IMAGES, LAYERS, LOCK, MEMORIES, MODULES, NAMES, RECORDS, STAMPS, Store, StoredMemory, TAGS,
+    TEMPORARY, VERSION_FILE, files,
 };
 use crate::error::StoreError;
 use crate::id::{LayerId, MemoryHash};
@@ -94,7 +94,7 @@ impl Store {
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         let mut sum = 0;
-        for file in [VERSION_FILE, LOCK] {
+        for file in [VERSION_FILE, LOCK, STAMPS] {
             sum += files::disk_bytes_if_exists(&self.root.join(file))?.unwrap_or(0);
         }
         for folder in [

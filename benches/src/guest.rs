@@ -41,6 +41,9 @@ pub enum BenchError {
         /// What it wrote to standard error.
         said: String,
     },
+    /// The guest of a benchmark did something else.
+    #[error("the guest ended unexpectedly: {0}")]
+    Unexpected(String),
     /// The image has no state of the WASI host.
     #[error("an image of {0} has no WASI state")]
     NoWasiState(String),

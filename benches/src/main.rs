@@ -1,128 +1,61 @@
-//! Benchmarks of wsnap: every program that runs for long enough, plain and suspendable, side by side in one process.
+//! Benchmarks of wsnap.
 //!
-//! - [`guest`]: a program of `guest-examples/runs.toml` as something that can be started and resumed here
-//! - [`run`]: run time, bare and rewritten in turn
-//! - [`build`]: rewriting and compiling
-//! - [`stop`]: how soon a program stands still, what storing and resuming it costs, and how fast it is then
-//! - [`statistics`], [`report`]: what becomes of the figures
+//! - [`programs`]: every program that runs for long enough, plain and suspendable, side by side in one process
+//!   - [`guest`]: a program of `guest-examples/runs.toml` as something that can be started and resumed here
+//!   - [`run`]: run time, bare and rewritten in turn
+//!   - [`build`]: rewriting and compiling
+//!   - [`stop`]: how soon a program stands still, what storing and resuming it costs, and how fast it is then
+//!   - [`report`]: what becomes of these figures
+//! - [`resume`]: how soon a resumed program executes its first instruction, and what idle clones of it cost
+//! - [`statistics`]: medians and percentiles
 //!
 //! Nothing here fails because something is slow: figures are for people, and for whoever compares two of them.
 
 mod build;
 mod guest;
+mod programs;
 mod report;
+mod resume;
 mod run;
 mod statistics;
 mod stop;
 
 use clap::Parser;
-use guest::{BenchError, Guest};
-use report::{Machine, Report};
 use std::process::ExitCode;
-use wsnap_tests::guests::{Run, runs};
-
-/// Programs of the table that compute for long enough to be timed, with other arguments where those of the table are for
-/// tests.
-const PROGRAMS: [(&str, &[&str]); 11] = [
-    ("pi", &["20000"]),
-    ("library", &[]),
-    ("files", &[]),
-    ("queue", &["3000", "/out/report.txt"]),
-    ("quickjs", &[]),
-    ("cpython", &[]),
-    ("ruby", &[]),
-    ("boolector", &[]),
-    ("resvg", &[]),
-    ("avr_as", &[]),
-    ("flite", &[]),
-];
 
 /// Time programs bare and suspendable, and what stopping and resuming them costs
 #[derive(Debug, Parser)]
 #[command(
     name = "wsnap-bench",
     help_expected = true,
-    after_help = "Examples:\n  cargo run --release -p wsnap-bench\n  cargo run --release -p wsnap-bench -- --rounds 11 pi quickjs\n  cargo run --release -p wsnap-bench -- --json > figures.json"
+    args_conflicts_with_subcommands = true,
+    subcommand_precedence_over_arg = true,
+    after_help = "Examples:\n  cargo run --release -p wsnap-bench\n  cargo run --release -p wsnap-bench -- --rounds 11 pi quickjs\n  cargo run --release -p wsnap-bench -- --json > figures.json\n  cargo run --release -p wsnap-bench -- resume --sizes 1,1024"
 )]
 struct Arguments {
-    /// Run each program so many times each way
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Stop each program so many times, at random moments
-    #[arg(long, default_value_t = 10)]
-    stops: u32,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-    /// The programs, by their names in guest-examples/runs.toml [default: those that run for long enough]
-    #[arg(value_name = "PROGRAM")]
-    programs: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    programs: programs::Arguments,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Time resuming prepared images, up to the first instruction and to the first result, and weigh idle clones
+    Resume(resume::Arguments),
 }
 
 fn main() -> ExitCode {
-    match bench(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        None => programs::measure_all(&arguments.programs),
+        Some(Command::Resume(arguments)) => resume::measure_all(arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn bench(arguments: &Arguments) -> Result<(), BenchError> {
-    let mut report = Report {
-        machine: Machine::this(),
-        programs: Vec::new(),
-    };
-    let mut failures = 0;
-    for run in selected(&arguments.programs)? {
-        let name = run.name.clone();
-        eprintln!("{name} …");
-        // The others take long enough that they are not to be measured in vain.
-        match measure(run, arguments) {
-            Ok(program) => report.programs.push(program),
-            Err(error) => {
-                eprintln!("error: {name}: {error}");
-                failures += 1;
-            }
-        }
-    }
-    if arguments.json {
-        println!("{}", report.to_json());
-    } else {
-        println!("{report}");
-    }
-    if failures > 0 {
-        return Err(BenchError::Failures(failures));
-    }
-    Ok(())
-}
-
-fn measure(run: Run, arguments: &Arguments) -> Result<report::Program, BenchError> {
-    let guest = Guest::new(run)?;
-    Ok(report::Program {
-        name: guest.name().to_owned(),
-        build: build::measure(&guest)?,
-        run: run::measure(&guest, arguments.rounds)?,
-        stop: stop::measure(&guest, arguments.stops)?,
-    })
-}
-
-fn selected(names: &[String]) -> Result<Vec<Run>, BenchError> {
-    let known = runs();
-    let all: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
-    let names = if names.is_empty() {
-        all
-    } else {
-        names.iter().map(String::as_str).collect()
-    };
-    let find = |name: &&str| {
-        let run = known.iter().find(|run| run.name == **name).cloned();
-        let run = run.ok_or_else(|| BenchError::Unknown((*name).to_owned()))?;
-        Ok(match PROGRAMS.iter().find(|(other, _)| other == name) {
-            Some((_, args)) if !args.is_empty() => run.with_args(args),
-            _ => run,
-        })
-    };
-    names.iter().map(find).collect()
 }

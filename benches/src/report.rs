@@ -65,6 +65,21 @@ impl Machine {
     }
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            processor,
+            threads,
+            kernel,
+            wsnap,
+        } = self;
+        write!(
+            to,
+            "wsnap {wsnap}; {processor}, {threads} threads; Linux {kernel}"
+        )
+    }
+}
+
 impl Report {
     /// All figures as JSON.
     pub fn to_json(&self) -> String {
@@ -162,16 +177,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine {
-            processor,
-            threads,
-            kernel,
-            wsnap,
-        } = &self.machine;
-        writeln!(
-            to,
-            "wsnap {wsnap}; {processor}, {threads} threads; Linux {kernel}\n"
-        )?;
+        writeln!(to, "{}\n", self.machine)?;
         writeln!(to, "Run time:\n\n{}\n", self.runs())?;
         let mean = geometric_mean(self.long_enough().map(|program| program.run.ratio.median));
         writeln!(
@@ -184,7 +190,7 @@ impl fmt::Display for Report {
 }
 
 /// A table as Markdown knows it, numbers to the right.
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(header.iter().copied());
@@ -200,7 +206,7 @@ fn ratio(value: f64) -> String {
 }
 
 /// Three significant digits.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let digits = if value >= 100.0 {
         0
     } else if value >= 10.0 {

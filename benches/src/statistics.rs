@@ -36,6 +36,31 @@ impl Spread {
     }
 }
 
+/// The middle of many figures, and what one in a hundred exceeds. Both are zero if there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Half of the figures are smaller, half are larger.
+    pub median: f64,
+    /// One in a hundred is larger.
+    pub p99: f64,
+}
+
+impl Percentiles {
+    /// The percentiles of some durations, in microseconds.
+    pub fn of_us(durations: &[Duration]) -> Self {
+        let mut sorted = durations.to_vec();
+        sorted.sort_unstable();
+        let at = |hundredths: usize| {
+            let figure = sorted.get(sorted.len() * hundredths / 100);
+            figure.map_or(0.0, |duration| duration.as_secs_f64() * 1e6)
+        };
+        Self {
+            median: at(50),
+            p99: at(99),
+        }
+    }
+}
+
 /// A duration in milliseconds.
 pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3

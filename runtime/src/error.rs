@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use wsnap_snapshots::StoreError;
-use wsnap_wasi::SaveError;
+use wsnap_wasi::{SaveError, WasiError};
 
 /// Why a program cannot be made, run, stored or resumed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,9 @@ pub enum Error {
     /// The host state cannot be part of an image.
     #[error("cannot take a snapshot: {0}")]
     Wasi(#[from] SaveError),
+    /// The host state for checking an image cannot be made.
+    #[error(transparent)]
+    Host(#[from] WasiError),
     /// The image is not one of this module, or contradicts it.
     #[error("the image does not fit the module: {0}")]
     Image(String),

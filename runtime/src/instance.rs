@@ -12,18 +12,19 @@
 
 use crate::control::{Control, Handle};
 use crate::error::{Error, Result};
-use crate::frames::{self, Layouts, SavedFrame};
+use crate::frames::{self, Layouts};
 use crate::guest::Guest;
 use crate::host::{Exit, FramesFull, HostState, StopReason};
 use crate::memory::Mapping;
 use crate::program::Program;
+use crate::stack::SavedStack;
 use crate::twin;
 use crate::values::{References, plain_val, plain_value};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 use wasmtime::{Func, Store, Val};
+use wsnap_instrument::Name;
 use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
-use wsnap_instrument::{Module, Name};
 use wsnap_snapshots::{Phase, Value};
 use wsnap_wasi::Wasi;
 
@@ -89,7 +90,7 @@ pub(crate) enum State {
     /// Its call stack lies in the control memory as it was unwound.
     Unwound,
     /// Its call stack, outermost frame first; at least one.
-    Suspended(Vec<SavedFrame>),
+    Suspended(Arc<SavedStack>),
     Ended,
 }
 
@@ -190,10 +191,10 @@ impl Instance {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended | State::Unwound => Err(Error::Ended),
             State::Ready => self.run_phase(),
-            State::Suspended(frames) => match self.restore_frames(&frames) {
+            State::Suspended(stack) => match self.restore_frames(&stack) {
                 Ok(outermost) => self.enter(outermost, &[]),
                 Err(error) => {
-                    self.state = State::Suspended(frames);
+                    self.state = State::Suspended(stack);
                     Err(error)
                 }
             },
@@ -319,23 +320,20 @@ impl Instance {
             .memory()
             .view(start..end, &self.store)
             .unwrap_or_default();
-        self.state = State::Suspended(frames::read(module, &mut layouts, bytes)?);
+        let frames = frames::read(module, &mut layouts, bytes)?;
+        self.state = State::Suspended(Arc::new(SavedStack::new(frames)));
         Ok(())
     }
 
     /// Lays the frames out for clones to restore, and returns the clone of the outermost one.
-    fn restore_frames(&mut self, frames: &[SavedFrame]) -> Result<Func> {
+    fn restore_frames(&mut self, stack: &SavedStack) -> Result<Func> {
         let Some(control) = self.control.clone() else {
             return Err(Error::Bare);
         };
-        let program = self.program.clone();
-        let module = program.parsed()?;
-        let mut layouts = Layouts::new(module, program.facts()?);
-        let restore = frames::write(module, &mut layouts, frames)?;
-        self.check_outermost(module, &frames[0])?;
-        let start = module.control_layout().frames();
-        let range = start as usize..start as usize + restore.bytes.len();
-        if !control.memory().copy_in(range, &restore.bytes) {
+        let restorer = stack.restorer(&self.program, self.phase, &self.call.export)?;
+        let start = self.program.parsed()?.control_layout().frames();
+        let range = start as usize..start as usize + restorer.bytes.len();
+        if !control.memory().copy_in(range, &restorer.bytes) {
             return Err(Error::FramesFull {
                 bytes: CONTROL_BYTES.into(),
             });
@@ -349,50 +347,6 @@ impl Instance {
         ] {
             control.set(count, 0);
         }
-
-        let clones = program.clones(&restore.requests)?;
-        let mut imports = Vec::with_capacity(clones.imports.len());
-        for name in &clones.imports {
-            let missing = || {
-                Error::Internal(wasmtime::Error::msg(format!(
-                    "the module has no export {name}"
-                )))
-            };
-            imports.push(
-                self.instance
-                    .get_export(&mut self.store, name)
-                    .ok_or_else(missing)?,
-            );
-        }
-        let instance = wasmtime::Instance::new(&mut self.store, &clones.module, &imports)
-            .map_err(Error::Internal)?;
-        let (outermost, _) = frames::clone_of(&restore.requests, &frames[0])?;
-        let name = Name::Clone(outermost as u32).in_module(module);
-        let missing = || Error::NoExport {
-            export: name.clone(),
-        };
-        instance
-            .get_func(&mut self.store, &name)
-            .ok_or_else(missing)
-    }
-
-    /// The outermost frame must give what whoever called it waits for.
-    fn check_outermost(&mut self, module: &Module<'_>, outermost: &SavedFrame) -> Result<()> {
-        let expected = match self.phase {
-            Phase::Start => Vec::new(),
-            Phase::Export => self
-                .program
-                .signature(&self.call.export)
-                .map(|(_, results)| results)
-                .unwrap_or_default(),
-        };
-        let (_, results) = module.signature(outermost.function).unwrap_or_default();
-        let results = results
-            .iter()
-            .map(|ty| wsnap_instrument::ValueClass::of(*ty));
-        let fits = results.eq(expected);
-        fits.then_some(()).ok_or_else(|| {
-            Error::Image("the outermost frame is not of the function that was called".into())
-        })
+        restorer.instantiate(&mut self.store, self.instance)
     }
 }

@@ -4,17 +4,17 @@ use crate::control::Control;
 use crate::creator::{MEMORY_GUARD, MEMORY_RESERVATION, with_memories};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
-use crate::host::{self, FramesFull, HostState};
+use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
+use crate::link::missing_import;
 use crate::memory::Mapping;
 use crate::pages::Pages;
 use crate::program::Program;
 use crate::snapshot::Desk;
-use crate::values::table;
 use std::sync::Arc;
-use wasmtime::{Extern, Func, Ref, Store, Val};
+use wasmtime::{Extern, Store, Val};
 use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
-use wsnap_instrument::{Import, Module, Name, hooks};
+use wsnap_instrument::{Import, Module, Name};
 use wsnap_snapshots::{Phase, StoredImage};
 use wsnap_wasi::Wasi;
 
@@ -63,6 +63,12 @@ impl Program {
 
 /// A memory of so many pages, zero, with as much address space as it may ever need.
 pub(crate) fn initial_memory(ty: &wasmparser::MemoryType, pages: u64) -> Result<Arc<Mapping>> {
+    let (size, reserved) = memory_bytes(ty, pages);
+    Mapping::new(size, reserved, MEMORY_GUARD as usize)
+}
+
+/// Size and address space of a memory of so many pages, in bytes.
+pub(crate) fn memory_bytes(ty: &wasmparser::MemoryType, pages: u64) -> (usize, usize) {
     /// How far a 64-bit memory can grow, in bytes.
     const MEMORY64_MAX: u64 = 1 << 36;
     let page = 1u64 << ty.page_size_log2();
@@ -75,7 +81,7 @@ pub(crate) fn initial_memory(ty: &wasmparser::MemoryType, pages: u64) -> Result<
         MEMORY_RESERVATION
     };
     let size = usize::try_from(bytes(pages)).unwrap_or(usize::MAX);
-    Mapping::new(size, reserved as usize, MEMORY_GUARD as usize)
+    (size, reserved as usize)
 }
 
 impl Instance {
@@ -104,20 +110,23 @@ impl Instance {
             phase: Phase::Export,
         };
         let mut store = Store::new(engine.wasmtime(), host);
-        let imports = resolve_imports(program, module, &mut store, &memories)?;
+        let linked = program.linked()?;
+        let imports = match &linked.pre {
+            Some(_) => Vec::new(),
+            None => resolve_imports(program, module, &mut store, &memories)?,
+        };
         let defined = memories[module.imported_memories() as usize..]
             .iter()
             .cloned()
             .chain([control_memory]);
-        let instantiate = || wasmtime::Instance::new(&mut store, &program.0.module, &imports);
-        let instance = engine
-            .on_stack(|| with_memories(defined, instantiate))
-            .map_err(Error::Instantiate)?;
-
-        store.data_mut().memory = instance
-            .get_memory(&mut store, "memory")
-            .or_else(|| instance.get_memory(&mut store, &Name::Memory(0).in_module(module)));
-        fill_hooks(&mut store, instance, module)?;
+        let instantiate = || match &linked.pre {
+            Some(pre) => pre.instantiate(&mut store),
+            None => wasmtime::Instance::new(&mut store, &program.0.module, &imports),
+        };
+        // At most initialisers run here, which call nothing: they need no large stack.
+        let instance = with_memories(defined, instantiate).map_err(Error::Instantiate)?;
+        linked.attach(&mut store, instance)?;
+        control.set(layout::SAVE_POINTER, module.control_layout().frames());
         let guest = Arc::new(Guest {
             program: program.clone(),
             instance,
@@ -212,21 +221,6 @@ impl Instance {
     }
 }
 
-fn missing_import(module: &str, name: &str, ty: &wasmtime::ExternType) -> Error {
-    let kind = match ty {
-        wasmtime::ExternType::Func(_) => "a function",
-        wasmtime::ExternType::Global(_) => "a global",
-        wasmtime::ExternType::Table(_) => "a table",
-        wasmtime::ExternType::Memory(_) => "a memory",
-        wasmtime::ExternType::Tag(_) => "a tag",
-    };
-    Error::Import {
-        module: module.to_owned(),
-        name: name.to_owned(),
-        kind,
-    }
-}
-
 /// Finds what the module imports: functions of the host, and memories, which are the program's own here.
 fn resolve_imports(
     program: &Program,
@@ -280,32 +274,4 @@ fn own_memory(
     let instance = with_memories([mapping.clone()], instantiate).map_err(Error::Instantiate)?;
     let memory = instance.get_export(store, "memory");
     memory.ok_or_else(|| Error::Internal(wasmtime::Error::msg("the memory is not exported")))
-}
-
-/// Puts the host's functions where safepoints call them.
-fn fill_hooks(
-    store: &mut Store<HostState>,
-    instance: wasmtime::Instance,
-    module: &Module<'_>,
-) -> Result<()> {
-    let table = table(store, instance, &Name::Hooks.in_module(module))?;
-    let safepoint = Func::wrap(
-        &mut *store,
-        |mut caller: wasmtime::Caller<'_, HostState>| {
-            host::at_safepoint(&mut caller);
-        },
-    );
-    let full = Func::wrap(&mut *store, || -> wasmtime::Result<()> {
-        Err(FramesFull.into())
-    });
-    for (place, function) in [(hooks::SAFEPOINT, safepoint), (hooks::FRAMES_FULL, full)] {
-        table
-            .set(&mut *store, place.into(), Ref::Func(Some(function)))
-            .map_err(Error::Internal)?;
-    }
-    let start = module.control_layout().frames();
-    if let Some(control) = &store.data().control {
-        control.set(layout::SAVE_POINTER, start);
-    }
-    Ok(())
 }

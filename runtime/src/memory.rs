@@ -31,6 +31,18 @@ pub(crate) struct Mapping {
     size: AtomicUsize,
 }
 
+/// A piece of a file that is part of a memory: offsets and length are multiples of the page size, and the piece lies in the
+/// file.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece<'f> {
+    /// Where it goes in the memory.
+    pub offset: u64,
+    pub file: &'f File,
+    /// Where it lies in the file.
+    pub file_offset: u64,
+    pub length: u64,
+}
+
 // SAFETY: the address range is owned by this value alone and unmapped only when it is dropped; what goes on inside is
 // governed by the functions below, which state who may access it when.
 unsafe impl Send for Mapping {}
@@ -57,6 +69,13 @@ impl Mapping {
     ///
     /// [`Error::Mapping`] when the system has no room.
     pub fn new(size: usize, reserved: usize, guard: usize) -> Result<Arc<Self>> {
+        let mapping = Self::reserve(size, reserved, guard)?;
+        mapping.grow_to(size)?;
+        Ok(Arc::new(mapping))
+    }
+
+    /// Reserves address space for at least `size` bytes, none of them accessible.
+    fn reserve(size: usize, reserved: usize, guard: usize) -> Result<Self> {
         let page = page_size();
         let too_large = || failed("reserve", usize::MAX)(rustix::io::Errno::NOMEM);
         let reserved = reserved
@@ -79,14 +98,12 @@ impl Mapping {
         };
         let base = NonNull::new(base.map_err(failed("reserve", total))?.cast::<u8>())
             .ok_or_else(too_large)?;
-        let mapping = Self {
+        Ok(Self {
             base,
             total,
             reserved,
             size: AtomicUsize::new(0),
-        };
-        mapping.grow_to(size)?;
-        Ok(Arc::new(mapping))
+        })
     }
 
     /// The address of the first byte.
@@ -117,49 +134,59 @@ impl Mapping {
     pub fn grow_to(&self, size: usize) -> Result<()> {
         let old = self.size().next_multiple_of(page_size());
         let new = size.next_multiple_of(page_size());
-        if new > self.reserved {
-            return Err(failed("grow to", size)(rustix::io::Errno::NOMEM));
-        }
-        if new > old {
-            // SAFETY: `old..new` lies within the reservation, which this value owns, and nothing refers to it yet.
-            let result = unsafe {
-                let start = self.base().add(old).cast();
-                mprotect(start, new - old, MprotectFlags::READ | MprotectFlags::WRITE)
-            };
-            result.map_err(failed("grow by", new - old))?;
-        }
+        self.make_accessible(old, new)?;
         self.size.store(size, Ordering::Release);
         Ok(())
     }
 
-    /// Maps `length` bytes of `file` from `file_offset` on over the memory from `offset` on, privately: writes stay
-    /// here. All three are multiples of the page size and lie within memory and file. Must happen before anybody else
-    /// knows of the mapping, hence `Arc::get_mut`.
+    /// As [`Mapping::new`], but with pieces of files in place of zeros, mapped privately: writes stay here. The pieces
+    /// ascend.
     ///
     /// # Errors
     ///
-    /// [`Error::Mapping`] when the range is not one of the memory's, or the system refuses.
-    pub fn map_file(
-        this: &mut Arc<Self>,
-        offset: u64,
-        file: &File,
-        file_offset: u64,
-        length: u64,
-    ) -> Result<()> {
+    /// [`Error::Mapping`] when the system has no room, or a piece does not lie in the memory, in whole pages and behind the
+    /// one before.
+    pub fn of_files<'f>(
+        size: usize,
+        reserved: usize,
+        guard: usize,
+        pieces: impl IntoIterator<Item = Piece<'f>>,
+    ) -> Result<Arc<Self>> {
+        let mut mapping = Self::reserve(size, reserved, guard)?;
+        // Only what no piece covers is made accessible by itself, as each call of the system takes its time.
+        let accessible = size.next_multiple_of(page_size());
+        let mut done = 0;
+        for piece in pieces {
+            let refuse = || failed("map", piece.length as usize)(rustix::io::Errno::INVAL);
+            let offset = usize::try_from(piece.offset).map_err(|_| refuse())?;
+            mapping.make_accessible(done, offset.min(accessible))?;
+            done = mapping.map_piece(&piece, done..accessible)?;
+        }
+        mapping.make_accessible(done, accessible)?;
+        *mapping.size.get_mut() = size;
+        Ok(Arc::new(mapping))
+    }
+
+    /// Maps a piece that must lie in `range`, which is one of the reservation, and returns where it ends.
+    fn map_piece(&mut self, piece: &Piece<'_>, range: Range<usize>) -> Result<usize> {
+        let Piece {
+            offset,
+            file,
+            file_offset,
+            length,
+        } = *piece;
         let refuse = || failed("map", length as usize)(rustix::io::Errno::INVAL);
-        let mapping = Arc::get_mut(this).ok_or_else(refuse)?;
         let end = offset.checked_add(length).ok_or_else(refuse)?;
-        let accessible = mapping.size().next_multiple_of(page_size()) as u64;
         let aligned = (offset | file_offset | length).is_multiple_of(page_size() as u64);
-        if !aligned || end > accessible || length == 0 {
+        if !aligned || offset < range.start as u64 || end > range.end as u64 || length == 0 {
             return Err(refuse());
         }
-        // SAFETY: the range lies within the accessible part of the reservation, which this value owns; the exclusive
-        // reference shows that nothing refers to it. The mapping stays readable and writable, as the invariant of
-        // `size` demands. Image files never shrink, so no access faults.
+        // SAFETY: the piece lies in `range` and so within the reservation, which this value owns; the exclusive reference
+        // shows that nothing refers to it. The mapping is readable and writable, as
+        // the invariant of `size` demands. Image files never shrink, so no access faults.
         let mapped = unsafe {
             mmap(
-                mapping.base().add(offset as usize).cast(),
+                self.base().add(offset as usize).cast(),
                 length as usize,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
@@ -167,7 +194,25 @@ impl Mapping {
                 file_offset,
             )
         };
-        mapped.map(drop).map_err(failed("map", length as usize))
+        mapped.map_err(failed("map", length as usize))?;
+        Ok(end as usize)
+    }
+
+    /// Makes the bytes from `start` to `end` accessible, whole pages of the reservation; nothing if they are none.
+    fn make_accessible(&self, start: usize, end: usize) -> Result<()> {
+        if end > self.reserved {
+            return Err(failed("grow to", end)(rustix::io::Errno::NOMEM));
+        }
+        if end > start {
+            // SAFETY: `start..end` lies within the reservation, which this value owns.
+            let result = unsafe {
+                let start_address = self.base().add(start).cast();
+                let access = MprotectFlags::READ | MprotectFlags::WRITE;
+                mprotect(start_address, end - start, access)
+            };
+            result.map_err(failed("grow by", end - start))?;
+        }
+        Ok(())
     }
 
     /// The bytes in `range`, if they are accessible, while the store that the guest runs in is borrowed, so that it

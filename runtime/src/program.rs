@@ -4,9 +4,11 @@ use crate::cache::Key;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::{self, HostState};
+use crate::link::{self, Linked};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use wasmtime::ModuleExport;
 use wsnap_instrument::{CloneRequest, Facts, Module, Name, ValueClass};
 use wsnap_snapshots::ModuleHash;
 
@@ -20,6 +22,8 @@ pub(crate) struct Inner {
     pub module: wasmtime::Module,
     pub linker: wasmtime::Linker<HostState>,
     source: Source,
+    /// Set when the first instance is made.
+    linked: OnceLock<Linked>,
     /// Modules of clones that were made in this process.
     clones: Mutex<HashMap<Vec<CloneRequest>, Arc<CloneModule>>>,
 }
@@ -47,8 +51,8 @@ self_cell::self_cell! {
 /// A compiled module of clones.
 pub(crate) struct CloneModule {
     pub module: wasmtime::Module,
-    /// The names of its imports, all from the rewritten module.
-    pub imports: Vec<String>,
+    /// What it imports: these exports of the rewritten module.
+    pub imports: Vec<ModuleExport>,
 }
 
 /// The binary form of a module that may be in text form.
@@ -128,6 +132,7 @@ impl Program {
             module,
             linker,
             source,
+            linked: OnceLock::new(),
             clones: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
@@ -197,6 +202,15 @@ impl Program {
         }
     }
 
+    /// The rewritten module, linked.
+    pub(crate) fn linked(&self) -> Result<&Linked> {
+        if let Some(linked) = self.0.linked.get() {
+            return Ok(linked);
+        }
+        let linked = Linked::new(self, self.parsed()?)?;
+        Ok(self.0.linked.get_or_init(|| linked))
+    }
+
     /// Compiled clones for `requests`, made now unless this process or the cache has them.
     pub(crate) fn clones(&self, requests: &[CloneRequest]) -> Result<Arc<CloneModule>> {
         let lock = || self.0.clones.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,8 +227,8 @@ impl Program {
         let imports = made
             .imports
             .iter()
-            .map(|name: &Name| name.in_module(parsed))
-            .collect();
+            .map(|name: &Name| link::export(&self.0.module, &name.in_module(parsed)))
+            .collect::<Result<_>>()?;
         let clones = Arc::new(CloneModule { module, imports });
         lock().insert(requests.to_vec(), clones.clone());
         Ok(clones)

@@ -1,19 +1,23 @@
-//! Resuming images: a new instance with the state of the one that was stored.
+//! Making instances in the state of an image: what the image says is checked and looked up once, into a [`Plan`], and then
+//! put into as many instances as are asked for.
 
 use crate::capture::WASI_SECTION;
+use crate::creator::MEMORY_GUARD;
 use crate::error::{Error, Result};
 use crate::frames::{Place, SavedFrame, SavedValue};
 use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
-use crate::instantiate::initial_memory;
-use crate::memory::{Mapping, page_size};
+use crate::instantiate::{initial_memory, memory_bytes};
+use crate::link::{self, exported_table};
+use crate::memory::{Mapping, Piece, page_size};
 use crate::program::Program;
-use crate::values::{References, class_of_value, table};
+use crate::stack::SavedStack;
+use crate::values::{References, class_of_value, plain_val};
 use std::sync::Arc;
-use wasmtime::{Ref, Store, Val};
+use wasmtime::{Extern, ModuleExport, Ref, Store, Val};
 use wsnap_instrument::{Module, Name, Point, ValueClass};
 use wsnap_snapshots::{
-    Exception, Frame, FrameState, Manifest, Phase, StoredImage, StoredMemory, Value,
+    Elements, Exception, Frame, FrameState, Manifest, Phase, StoredImage, StoredMemory, Value,
 };
 use wsnap_wasi::Wasi;
 
@@ -21,36 +25,14 @@ impl Program {
     /// Makes an instance in the state of `image`, which was taken of this program. Its memories are the image's pages,
     /// mapped copy-on-write. `wasi` is the host state that was restored from the image's section [`WASI_SECTION`].
     ///
-    /// The image is not verified here: see [`StoredImage::verify`]. Whatever it says, the guest stays in its sandbox.
+    /// The image is not verified here: see [`StoredImage::verify`]. Whatever it says, the guest stays in its sandbox. An
+    /// image that is resumed more than once is better prepared, see [`Program::prepare`].
     ///
     /// # Errors
     ///
     /// [`Error::Image`] when the image is of another module, or what it says does not fit the module.
     pub fn resume(&self, image: &Arc<StoredImage>, wasi: Wasi) -> Result<Instance> {
-        let manifest = image.manifest();
-        self.check_manifest(manifest)?;
-        let module = self.parsed()?;
-        let memories = map_memories(module, image)?;
-        let call = Call {
-            export: manifest.invocation.export.clone(),
-            arguments: manifest.invocation.arguments.clone(),
-        };
-        let mut instance = Instance::new(self, module, wasi, call, memories, Some(image.clone()))?;
-        instance.phase = manifest.invocation.phase;
-        let mut references = References::new(
-            &mut instance.store,
-            instance.instance,
-            module,
-            self.facts()?,
-        )?;
-        instance.restore_globals(module, &mut references, manifest)?;
-        instance.restore_tables(module, &mut references, manifest)?;
-        instance.drop_again(module, manifest)?;
-        let frames = instance.restore_references(module, &mut references, manifest)?;
-        if !frames.is_empty() {
-            instance.state = State::Suspended(frames);
-        }
-        Ok(instance)
+        Plan::new(self, image.manifest())?.resume(image, wasi)
     }
 
     fn check_manifest(&self, manifest: &Manifest) -> Result<()> {
@@ -99,17 +81,141 @@ impl Program {
     }
 }
 
-/// The memories of an image, mapped.
-fn map_memories(module: &Module<'_>, image: &StoredImage) -> Result<Vec<Arc<Mapping>>> {
-    let states = &image.manifest().memories;
+/// What is found out about an image once, for all instances that are made of it.
+pub(crate) struct Plan {
+    program: Program,
+    phase: Phase,
+    call: Call,
+    /// The module's mutable globals, in order, which are also those of the image.
+    globals: Vec<(ModuleExport, ValueClass)>,
+    /// The tables that the program can change, in order, which are also those of the image.
+    tables: Vec<(ModuleExport, ValueClass)>,
+    /// Where the dropped flags of the segments are that the image says are dropped.
+    dropped_flags: Vec<u32>,
+    saved: [SavedReferences; 3],
+    /// None if no function was active.
+    stack: Option<Arc<SavedStack>>,
+}
+
+/// The references of one class that frames hold.
+struct SavedReferences {
+    /// The table of saved ones. Without one, references of the class can only be null, and nobody looks them up.
+    table: Option<ModuleExport>,
+    /// What belongs into the table.
+    values: Vec<Value>,
+}
+
+impl Plan {
+    /// Checks what `manifest` says against the module that it should be of.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`].
+    pub fn new(program: &Program, manifest: &Manifest) -> Result<Self> {
+        program.check_manifest(manifest)?;
+        let module = program.parsed()?;
+        check_memories(module, manifest)?;
+        let globals = globals(program, module, manifest)?;
+        let tables = tables(program, module, manifest)?;
+        let mut saved = [
+            Name::SavedFunctions,
+            Name::SavedExterns,
+            Name::SavedExceptions,
+        ]
+        .map(|name| SavedReferences {
+            table: program.0.module.get_export_index(&name.in_module(module)),
+            values: Vec::new(),
+        });
+        let frames: Vec<SavedFrame> = manifest
+            .frames
+            .iter()
+            .map(|frame| saved_frame(&mut saved, frame))
+            .collect();
+        Ok(Self {
+            program: program.clone(),
+            phase: manifest.invocation.phase,
+            call: Call {
+                export: manifest.invocation.export.clone(),
+                arguments: manifest.invocation.arguments.clone(),
+            },
+            globals,
+            tables,
+            dropped_flags: dropped_flags(module, manifest)?,
+            saved,
+            stack: (!frames.is_empty()).then(|| Arc::new(SavedStack::new(frames))),
+        })
+    }
+
+    /// Has the clones for the image's frames compiled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`] when the frames do not fit the module or each other.
+    pub fn make_clones(&self) -> Result<()> {
+        let Some(stack) = &self.stack else {
+            return Ok(());
+        };
+        let restorer = stack.restorer(&self.program, self.phase, &self.call.export);
+        restorer.map(drop)
+    }
+
+    /// Makes an instance in the state of `image`, whose manifest the plan was made of.
+    pub fn resume(&self, image: &Arc<StoredImage>, wasi: Wasi) -> Result<Instance> {
+        let program = &self.program;
+        let module = program.parsed()?;
+        let manifest = image.manifest();
+        let memories = map_memories(module, image)?;
+        let base = Some(image.clone());
+        let mut instance = Instance::new(program, module, wasi, self.call.clone(), memories, base)?;
+        instance.phase = self.phase;
+        let mut restoring = Restoring {
+            program,
+            instance: instance.instance,
+            exceptions: &manifest.exceptions,
+            references: None,
+        };
+        let store = &mut instance.store;
+        for ((export, class), state) in self.globals.iter().zip(&manifest.globals) {
+            restoring.global(store, export, *class, state.value)?;
+        }
+        for ((export, class), state) in self.tables.iter().zip(&manifest.tables) {
+            restoring.table(store, export, *class, &state.elements)?;
+        }
+        self.drop_again(module, &mut instance)?;
+        for saved in &self.saved {
+            restoring.saved(&mut instance.store, saved)?;
+        }
+        if let Some(stack) = &self.stack {
+            instance.state = State::Suspended(stack.clone());
+        }
+        Ok(instance)
+    }
+
+    fn drop_again(&self, module: &Module<'_>, instance: &mut Instance) -> Result<()> {
+        if self.dropped_flags.is_empty() {
+            return Ok(());
+        }
+        let control = instance.control.clone().ok_or(Error::Bare)?;
+        for flag in &self.dropped_flags {
+            let flag = *flag as usize;
+            control.memory().copy_in(flag..flag + 1, &[1]);
+        }
+        let function = instance.function(&Name::DropAgain.in_module(module))?;
+        function
+            .call(&mut instance.store, &[], &mut [])
+            .map_err(Error::Internal)
+    }
+}
+
+fn check_memories(module: &Module<'_>, manifest: &Manifest) -> Result<()> {
+    let states = &manifest.memories;
     if states.len() != module.memories().len() {
         let (is, should) = (states.len(), module.memories().len());
         return Err(Error::Image(format!(
             "it has {is} memories where the module has {should}"
         )));
     }
-    let mut memories = Vec::with_capacity(states.len());
-    for ((ty, state), stored) in module.memories().iter().zip(states).zip(image.memories()) {
+    for (ty, state) in module.memories().iter().zip(states) {
         let limit = ty.maximum.unwrap_or(u64::MAX).min(if ty.memory64 {
             u64::MAX
         } else {
@@ -123,249 +229,73 @@ fn map_memories(module: &Module<'_>, image: &StoredImage) -> Result<Vec<Arc<Mapp
                 "a memory has a size that the module does not admit".into(),
             ));
         }
-        let mut mapping = initial_memory(ty, state.pages)?;
-        fill(&mut mapping, stored)?;
-        memories.push(mapping);
-    }
-    Ok(memories)
-}
-
-/// Maps the stored pages over the memory, or copies them where the system's pages are too large for that.
-fn fill(mapping: &mut Arc<Mapping>, stored: &StoredMemory) -> Result<()> {
-    let mappable = page_size() == wsnap_snapshots::PAGE_SIZE;
-    for extent in stored.extents() {
-        let file = stored.layers()[extent.layer as usize].file();
-        if mappable && extent.length > 0 {
-            Mapping::map_file(
-                mapping,
-                extent.memory_offset,
-                file,
-                extent.layer_offset,
-                extent.length,
-            )?;
-            continue;
-        }
-        let end = extent.memory_end().min(stored.byte_len());
-        let mut bytes = vec![0; end.saturating_sub(extent.memory_offset) as usize];
-        stored.read_at(extent.memory_offset, &mut bytes)?;
-        let start = extent.memory_offset as usize;
-        if !mapping.copy_in(start..start + bytes.len(), &bytes) {
-            return Err(Error::Image("a memory is shorter than its content".into()));
-        }
     }
     Ok(())
 }
 
-fn refused(what: &'static str) -> impl FnOnce(wasmtime::Error) -> Error {
-    move |error| Error::Image(format!("{what}: {error}"))
+fn globals(
+    program: &Program,
+    module: &Module<'_>,
+    manifest: &Manifest,
+) -> Result<Vec<(ModuleExport, ValueClass)>> {
+    let mutable = (0u32..).zip(module.globals()).filter(|(_, ty)| ty.mutable);
+    let indices = manifest.globals.iter().map(|global| global.index);
+    if !indices.eq(mutable.clone().map(|(index, _)| index)) {
+        return Err(Error::Image(
+            "it does not have exactly the mutable globals of the module".into(),
+        ));
+    }
+    let found = mutable.map(|(index, ty)| {
+        let export = link::export(&program.0.module, &Name::Global(index).in_module(module))?;
+        Ok((export, ValueClass::of(ty.content_type)))
+    });
+    found.collect()
 }
 
-impl Instance {
-    fn restore_globals(
-        &mut self,
-        module: &Module<'_>,
-        references: &mut References<'_>,
-        manifest: &Manifest,
-    ) -> Result<()> {
-        let mutable = (0u32..)
-            .zip(module.globals())
-            .filter(|(_, ty)| ty.mutable)
-            .map(|(index, _)| index);
-        if !manifest
-            .globals
-            .iter()
-            .map(|global| global.index)
-            .eq(mutable)
-        {
-            return Err(Error::Image(
-                "it does not have exactly the mutable globals of the module".into(),
-            ));
-        }
-        for state in &manifest.globals {
-            let name = Name::Global(state.index).in_module(module);
-            let missing = || {
-                Error::Internal(wasmtime::Error::msg(format!(
-                    "global {} is missing",
-                    state.index
-                )))
-            };
-            let global = self
-                .instance
-                .get_global(&mut self.store, &name)
-                .ok_or_else(missing)?;
-            let class = ValueClass::of(module.globals()[state.index as usize].content_type);
-            let value =
-                references.make(&mut self.store, &manifest.exceptions, class, state.value)?;
-            global
-                .set(&mut self.store, value)
-                .map_err(refused("a global does not take its value"))?;
-        }
-        Ok(())
+fn tables(
+    program: &Program,
+    module: &Module<'_>,
+    manifest: &Manifest,
+) -> Result<Vec<(ModuleExport, ValueClass)>> {
+    let changed = program.facts()?.changed_tables();
+    if !manifest.tables.iter().map(|table| &table.index).eq(changed) {
+        return Err(Error::Image(
+            "it does not have exactly the tables that the program can change".into(),
+        ));
     }
-
-    fn restore_tables(
-        &mut self,
-        module: &Module<'_>,
-        references: &mut References<'_>,
-        manifest: &Manifest,
-    ) -> Result<()> {
-        let program = self.program.clone();
-        if !manifest
-            .tables
-            .iter()
-            .map(|table| &table.index)
-            .eq(program.facts()?.changed_tables())
-        {
-            return Err(Error::Image(
-                "it does not have exactly the tables that the program can change".into(),
-            ));
-        }
-        for state in &manifest.tables {
-            let table = table(
-                &mut self.store,
-                self.instance,
-                &Name::Table(state.index).in_module(module),
-            )?;
-            let class = ValueClass::of(wasmparser::ValType::Ref(
-                module.tables()[state.index as usize].element_type,
-            ));
-            let mut place = 0;
-            for run in state.elements.runs() {
-                let value =
-                    references.make(&mut self.store, &manifest.exceptions, class, run.value)?;
-                let value = reference(value)?;
-                let have = table
-                    .size(&self.store)
-                    .saturating_sub(place)
-                    .min(run.length);
-                table
-                    .fill(&mut self.store, place, value.clone(), have)
-                    .map_err(refused("a table"))?;
-                if have < run.length {
-                    table
-                        .grow(&mut self.store, run.length - have, value)
-                        .map_err(refused("a table"))?;
-                }
-                place += run.length;
-            }
-            if place != table.size(&self.store) {
-                return Err(Error::Image(format!(
-                    "table {} is shorter than the module makes it",
-                    state.index
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn drop_again(&mut self, module: &Module<'_>, manifest: &Manifest) -> Result<()> {
-        let layout = module.control_layout();
-        let data = manifest
-            .dropped_data
-            .iter()
-            .filter(|segment| (**segment as usize) < module.data().len());
-        let elements = manifest
-            .dropped_elements
-            .iter()
-            .filter(|segment| **segment < module.element_count());
-        let flags = data.map(|segment| layout.data_dropped(*segment));
-        let flags: Vec<u32> = flags
-            .chain(elements.map(|segment| layout.element_dropped(*segment)))
-            .collect();
-        if flags.len() != manifest.dropped_data.len() + manifest.dropped_elements.len() {
-            return Err(Error::Image(
-                "it drops a segment that the module does not have".into(),
-            ));
-        }
-        if flags.is_empty() {
-            return Ok(());
-        }
-        let control = self.control.clone().ok_or(Error::Bare)?;
-        for flag in flags {
-            control
-                .memory()
-                .copy_in(flag as usize..flag as usize + 1, &[1]);
-        }
-        let function = self.function(&Name::DropAgain.in_module(module))?;
-        function
-            .call(&mut self.store, &[], &mut [])
-            .map_err(Error::Internal)
-    }
-
-    /// Puts the references that frames hold into the tables of saved ones, and returns the frames.
-    fn restore_references(
-        &mut self,
-        module: &Module<'_>,
-        references: &mut References<'_>,
-        manifest: &Manifest,
-    ) -> Result<Vec<SavedFrame>> {
-        let mut saver = Saver {
-            tables: [
-                Name::SavedFunctions,
-                Name::SavedExterns,
-                Name::SavedExceptions,
-            ]
-            .map(|name| {
-                self.instance
-                    .get_table(&mut self.store, &name.in_module(module))
-            }),
-            counts: [0; 3],
-            exceptions: &manifest.exceptions,
-        };
-        let frames = manifest.frames.iter();
-        frames
-            .map(|frame| saver.frame(&mut self.store, references, frame))
-            .collect()
-    }
+    let found = changed.iter().map(|index| {
+        let export = link::export(&program.0.module, &Name::Table(*index).in_module(module))?;
+        let element = module.tables()[*index as usize].element_type;
+        Ok((export, ValueClass::of(wasmparser::ValType::Ref(element))))
+    });
+    found.collect()
 }
 
-fn reference(value: Val) -> Result<Ref> {
-    value
-        .ref_()
-        .ok_or_else(|| Error::Image("a table holds what is no reference".into()))
-}
-
-/// Puts references into the tables of saved ones.
-struct Saver<'e> {
-    tables: [Option<wasmtime::Table>; 3],
-    counts: [u64; 3],
-    exceptions: &'e [Exception],
-}
-
-impl Saver<'_> {
-    fn frame(
-        &mut self,
-        store: &mut Store<HostState>,
-        references: &mut References<'_>,
-        frame: &Frame,
-    ) -> Result<SavedFrame> {
-        let mut locals = Vec::with_capacity(frame.locals.len());
-        for (local, value) in &frame.locals {
-            locals.push((*local, self.value(store, references, *value)?));
-        }
-        let mut operands = Vec::with_capacity(frame.operands.len());
-        for value in &frame.operands {
-            operands.push(self.value(store, references, *value)?);
-        }
-        let place = match frame.state {
-            FrameState::HostCall => Place::HostCall,
-            FrameState::Calling => Place::At(Point::Calling(frame.offset)),
-            FrameState::Next => Place::At(Point::Next(frame.offset)),
-        };
-        Ok(SavedFrame {
-            function: frame.function,
-            place,
-            locals,
-            operands,
-        })
+fn dropped_flags(module: &Module<'_>, manifest: &Manifest) -> Result<Vec<u32>> {
+    let layout = module.control_layout();
+    let data = manifest
+        .dropped_data
+        .iter()
+        .filter(|segment| (**segment as usize) < module.data().len());
+    let elements = manifest
+        .dropped_elements
+        .iter()
+        .filter(|segment| **segment < module.element_count());
+    let flags = data.map(|segment| layout.data_dropped(*segment));
+    let flags: Vec<u32> = flags
+        .chain(elements.map(|segment| layout.element_dropped(*segment)))
+        .collect();
+    if flags.len() != manifest.dropped_data.len() + manifest.dropped_elements.len() {
+        return Err(Error::Image(
+            "it drops a segment that the module does not have".into(),
+        ));
     }
+    Ok(flags)
+}
 
-    fn value(
-        &mut self,
-        store: &mut Store<HostState>,
-        references: &mut References<'_>,
-        value: Value,
-    ) -> Result<SavedValue> {
+/// The frame in the form that clones are made for; its references get their numbers in the tables of saved ones.
+fn saved_frame(saved: &mut [SavedReferences; 3], frame: &Frame) -> SavedFrame {
+    let mut value = |value: Value| {
         let class = class_of_value(value);
         let bits = match value {
             Value::I32(value) => u128::from(value as u32),
@@ -374,33 +304,171 @@ impl Saver<'_> {
             Value::F64(bits) => bits.into(),
             Value::V128(bits) => bits,
             Value::FuncRef(_) | Value::ExternRefNull | Value::ExnRef(_) => {
-                let value = references.make(store, self.exceptions, class, value)?;
-                self.save(store, class, reference(value)?)?
+                let values = &mut saved[class.saved_table()].values;
+                values.push(value);
+                values.len() as u128 - 1
             }
         };
-        Ok(SavedValue { class, bits })
+        SavedValue { class, bits }
+    };
+    let locals = frame.locals.iter();
+    SavedFrame {
+        function: frame.function,
+        place: match frame.state {
+            FrameState::HostCall => Place::HostCall,
+            FrameState::Calling => Place::At(Point::Calling(frame.offset)),
+            FrameState::Next => Place::At(Point::Next(frame.offset)),
+        },
+        locals: locals.map(|(local, v)| (*local, value(*v))).collect(),
+        operands: frame.operands.iter().map(|v| value(*v)).collect(),
     }
+}
 
-    fn save(
+/// The memories of an image, mapped. The manifest has been checked.
+fn map_memories(module: &Module<'_>, image: &StoredImage) -> Result<Vec<Arc<Mapping>>> {
+    let states = &image.manifest().memories;
+    let mut memories = Vec::with_capacity(states.len());
+    for ((ty, state), stored) in module.memories().iter().zip(states).zip(image.memories()) {
+        memories.push(if page_size() == wsnap_snapshots::PAGE_SIZE {
+            let (size, reserved) = memory_bytes(ty, state.pages);
+            Mapping::of_files(size, reserved, MEMORY_GUARD as usize, pieces(stored))?
+        } else {
+            copied(&initial_memory(ty, state.pages)?, stored)?
+        });
+    }
+    Ok(memories)
+}
+
+/// Where the pages of a memory lie.
+fn pieces(stored: &StoredMemory) -> impl Iterator<Item = Piece<'_>> {
+    stored.extents().iter().map(|extent| Piece {
+        offset: extent.memory_offset,
+        file: stored.layers()[extent.layer as usize].file(),
+        file_offset: extent.layer_offset,
+        length: extent.length,
+    })
+}
+
+/// The memory with the stored bytes copied into it, for systems whose pages are too large to be mapped.
+fn copied(mapping: &Arc<Mapping>, stored: &StoredMemory) -> Result<Arc<Mapping>> {
+    for extent in stored.extents() {
+        let end = extent.memory_end().min(stored.byte_len());
+        let mut bytes = vec![0; end.saturating_sub(extent.memory_offset) as usize];
+        stored.read_at(extent.memory_offset, &mut bytes)?;
+        let start = extent.memory_offset as usize;
+        if !mapping.copy_in(start..start + bytes.len(), &bytes) {
+            return Err(Error::Image("a memory is shorter than its content".into()));
+        }
+    }
+    Ok(mapping.clone())
+}
+
+fn refused(what: &'static str) -> impl FnOnce(wasmtime::Error) -> Error {
+    move |error| Error::Image(format!("{what}: {error}"))
+}
+
+/// Puts an image's values into an instance.
+struct Restoring<'p> {
+    program: &'p Program,
+    instance: wasmtime::Instance,
+    exceptions: &'p [Exception],
+    /// Set when the first value comes that points at something: most programs have none.
+    references: Option<References<'p>>,
+}
+
+impl Restoring<'_> {
+    /// The engine's form of a value, which must be of `class`.
+    fn value(
         &mut self,
         store: &mut Store<HostState>,
         class: ValueClass,
-        reference: Ref,
-    ) -> Result<u128> {
-        let index = class.saved_table();
-        let Some(table) = self.tables[index] else {
-            // Without a table for them, references of the class can only be null, and nobody looks the number up.
-            return Ok(u128::from(u32::MAX));
-        };
-        let place = self.counts[index];
-        if place < table.size(&*store) {
-            table
-                .set(store, place, reference)
-                .map_err(Error::Internal)?;
-        } else {
-            table.grow(store, 1, reference).map_err(Error::Internal)?;
+        value: Value,
+    ) -> Result<Val> {
+        if let Some(plain) = plain_val(value).filter(|_| class_of_value(value) == class) {
+            return Ok(plain);
         }
-        self.counts[index] += 1;
-        Ok(place.into())
+        let references = match &mut self.references {
+            Some(references) => references,
+            none => {
+                let module = self.program.parsed()?;
+                let facts = self.program.facts()?;
+                none.insert(References::new(store, self.instance, module, facts)?)
+            }
+        };
+        references.make(store, self.exceptions, class, value)
+    }
+
+    fn reference(
+        &mut self,
+        store: &mut Store<HostState>,
+        class: ValueClass,
+        value: Value,
+    ) -> Result<Ref> {
+        let reference = self.value(store, class, value)?.ref_();
+        reference.ok_or_else(|| Error::Image("a table holds what is no reference".into()))
+    }
+
+    fn global(
+        &mut self,
+        store: &mut Store<HostState>,
+        export: &ModuleExport,
+        class: ValueClass,
+        value: Value,
+    ) -> Result<()> {
+        let value = self.value(store, class, value)?;
+        let item = self.instance.get_module_export(&mut *store, export);
+        let global = item.and_then(Extern::into_global).ok_or_else(|| {
+            Error::Internal(wasmtime::Error::msg("an export is not the global it was"))
+        })?;
+        global
+            .set(store, value)
+            .map_err(refused("a global does not take its value"))
+    }
+
+    fn table(
+        &mut self,
+        store: &mut Store<HostState>,
+        export: &ModuleExport,
+        class: ValueClass,
+        elements: &Elements,
+    ) -> Result<()> {
+        let table = exported_table(store, self.instance, export)?;
+        let mut place = 0;
+        for run in elements.runs() {
+            let value = self.reference(store, class, run.value)?;
+            let have = table.size(&*store).saturating_sub(place).min(run.length);
+            table
+                .fill(&mut *store, place, value.clone(), have)
+                .map_err(refused("a table"))?;
+            if have < run.length {
+                table
+                    .grow(&mut *store, run.length - have, value)
+                    .map_err(refused("a table"))?;
+            }
+            place += run.length;
+        }
+        if place != table.size(&*store) {
+            return Err(Error::Image(
+                "a table is shorter than the module makes it".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fills a table of saved references.
+    fn saved(&mut self, store: &mut Store<HostState>, saved: &SavedReferences) -> Result<()> {
+        for (place, value) in (0u64..).zip(&saved.values) {
+            // Made even if it goes nowhere: a value that cannot be made is refused wherever it stands.
+            let reference = self.reference(store, class_of_value(*value), *value)?;
+            let Some(export) = &saved.table else { continue };
+            let table = exported_table(store, self.instance, export)?;
+            if place < table.size(&*store) {
+                table.set(&mut *store, place, reference)
+            } else {
+                table.grow(&mut *store, 1, reference).map(drop)
+            }
+            .map_err(Error::Internal)?;
+        }
+        Ok(())
     }
 }

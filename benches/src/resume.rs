@@ -1,0 +1,158 @@
+//! How soon a resumed program executes its first instruction and has its first result.
+//!
+//! The clock starts when `resume` is called with the host state at hand and stops inside the guest: the first thing that it
+//! does is to ask what time it is, and it asks again when it has read some pages of its memory. So mapping the memories,
+//! instantiating, laying out frames and entering them are part of the first figure, and reading the pages is part of the
+//! second. Both clocks are the same one.
+
+mod forks;
+mod subject;
+
+use crate::guest::BenchError;
+use crate::report::{Machine, number, table};
+use crate::statistics::Percentiles;
+use serde::Serialize;
+use std::path::PathBuf;
+use subject::{Resumed, Shape, Subject};
+use tempfile::TempDir;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Sizes of the memories in MiB, powers of two up to 4096
+    #[arg(long, default_value = "1,1024,4096", value_delimiter = ',')]
+    sizes: Vec<u64>,
+    /// Resume each image so many times
+    #[arg(long, default_value_t = 1000)]
+    rounds: u32,
+    /// Make so many instances at once when they are weighed
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    forks: u64,
+    /// Where the images are stored, for so long [default: the folder for temporary files]
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    resumes: Vec<Row>,
+    forks: Vec<forks::Row>,
+}
+
+/// One way to resume one image.
+#[derive(Debug, Serialize)]
+struct Row {
+    memory_mib: u64,
+    frames: u32,
+    functions: u32,
+    how: &'static str,
+    first_instruction_us: Percentiles,
+    first_result_us: Percentiles,
+}
+
+/// Measures and prints the figures.
+pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
+    let mut report = Report {
+        machine: Machine::this(),
+        resumes: Vec::new(),
+        forks: Vec::new(),
+    };
+    for memory_mib in &arguments.sizes {
+        for functions in [1, 10] {
+            let shape = Shape {
+                memory_mib: *memory_mib,
+                depth: 98,
+                functions,
+            };
+            eprintln!("{memory_mib} MiB, {functions} functions …");
+            measure(arguments, shape, &mut report)?;
+        }
+    }
+    if arguments.json {
+        let json = serde_json::to_string_pretty(&report);
+        println!("{}", json.expect("figures are plain structures"));
+        return Ok(());
+    }
+    println!("{}\n\n{}", report.machine, resumes(&report.resumes));
+    println!("\n{}", idle(&report.forks));
+    Ok(())
+}
+
+fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(), BenchError> {
+    let folder = match &arguments.folder {
+        Some(folder) => TempDir::with_prefix_in("wsnap-bench", folder),
+        None => TempDir::with_prefix("wsnap-bench"),
+    };
+    let folder = folder.map_err(|source| BenchError::Io {
+        path: arguments.folder.clone().unwrap_or_default(),
+        source,
+    })?;
+    let subject = Subject::new(shape, folder.path())?;
+    let row = |how, resume: &dyn Fn() -> Result<Resumed, BenchError>| {
+        let (mut instructions, mut results) = (Vec::new(), Vec::new());
+        for _ in 0..arguments.rounds {
+            let resumed = resume()?;
+            instructions.push(resumed.first_instruction);
+            results.push(resumed.first_result);
+        }
+        Ok::<_, BenchError>(Row {
+            memory_mib: shape.memory_mib,
+            frames: shape.depth + 2,
+            functions: shape.functions,
+            how,
+            first_instruction_us: Percentiles::of_us(&instructions),
+            first_result_us: Percentiles::of_us(&results),
+        })
+    };
+    let prepared = row("prepared", &|| subject.run_prepared())?;
+    let unprepared = row("not prepared", &|| subject.run_unprepared())?;
+    report.resumes.extend([prepared, unprepared]);
+    let name = format!("{} MiB, {} functions", shape.memory_mib, shape.functions);
+    let forks = forks::measure(name, arguments.forks, || subject.resume())?;
+    report.forks.push(forks);
+    Ok(())
+}
+
+fn idle(rows: &[forks::Row]) -> comfy_table::Table {
+    let mut table = table(&["idle clones of", "number", "KiB each", "suspended KiB each"]);
+    for row in rows {
+        table.add_row([
+            row.guest.clone(),
+            row.instances.to_string(),
+            number(row.resumed_bytes as f64 / 1024.0),
+            number(row.suspended_bytes as f64 / 1024.0),
+        ]);
+    }
+    table
+}
+
+fn resumes(rows: &[Row]) -> comfy_table::Table {
+    let mut table = table(&[
+        "resumed",
+        "MiB",
+        "frames",
+        "of functions",
+        "first instruction µs",
+        "p99",
+        "first result µs",
+        "p99",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.how.to_owned(),
+            row.memory_mib.to_string(),
+            row.frames.to_string(),
+            row.functions.to_string(),
+            number(row.first_instruction_us.median),
+            number(row.first_instruction_us.p99),
+            number(row.first_result_us.median),
+            number(row.first_result_us.p99),
+        ]);
+    }
+    table
+}

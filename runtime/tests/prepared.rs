@@ -1,0 +1,218 @@
+//! Images that are prepared once and resumed many times give what an uninterrupted run gives, each time.
+
+mod common;
+
+use common::{Output, Seen, engine, resume, seen, start, whole};
+use std::sync::Arc;
+use wsnap::snapshots::{FrameState, Store, StoredImage, Value};
+use wsnap::wasi::{Grants, SavedState, Wasi};
+use wsnap::{Call, Error, Outcome, PreparedImage, Program, WASI_SECTION};
+
+/// Recursion over two functions in turn, with references in locals and in a table that changes, a global and a dropped
+/// segment. It writes to its memory before and after it is stopped.
+const GUEST: &str = r#"(module
+  (type $unary (func (param i64) (result i64)))
+  (memory (export "memory") 2)
+  (table $t 4 funcref)
+  (global $calls (mut i64) (i64.const 0))
+  (data $text "once")
+  (elem declare func $double $add)
+  (func $double (type $unary) (i64.mul (local.get 0) (i64.const 2)))
+  (func $add (type $unary) (i64.add (local.get 0) (i64.const 5)))
+  (func (export "main") (result i64)
+    (memory.init $text (i32.const 100) (i32.const 0) (i32.const 4))
+    (data.drop $text)
+    (table.set $t (i32.const 1) (ref.func $double))
+    (table.set $t (i32.const 3) (ref.func $add))
+    (i64.add (call $even (i32.const 40)) (global.get $calls)))
+  (func $even (param $n i32) (result i64) (local $f funcref)
+    (local.set $f (ref.func $add))
+    (global.set $calls (i64.add (global.get $calls) (i64.const 1)))
+    (if (i32.eqz (local.get $n)) (then (return (call $innermost))))
+    (i64.add (call $odd (i32.sub (local.get $n) (i32.const 1)))
+      (i64.extend_i32_u (ref.is_null (local.get $f)))))
+  (func $odd (param $n i32) (result i64)
+    (i64.store (i32.shl (local.get $n) (i32.const 3)) (i64.extend_i32_u (local.get $n)))
+    (call_indirect $t (type $unary)
+      (call $even (i32.sub (local.get $n) (i32.const 1))) (i32.const 1)))
+  (func $innermost (result i64) (local $n i32)
+    (loop $again
+      (i64.store offset=70000 (i32.shl (local.get $n) (i32.const 3)) (i64.extend_i32_u (local.get $n)))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $again (i32.lt_u (local.get $n) (i32.const 50))))
+    (call_indirect $t (type $unary) (i64.const 1) (i32.const 3))))"#;
+
+fn call() -> Call {
+    Call {
+        export: "main".into(),
+        arguments: Vec::new(),
+    }
+}
+
+/// The guest, stopped in the middle of its innermost loop, as an image in a store of its own.
+fn stored(deterministic: bool) -> (tempfile::TempDir, Program, StoredImage) {
+    let engine = engine(None, false, deterministic);
+    let program = Program::new(&engine, GUEST.into()).expect("it compiles");
+    let output = Output::new();
+    let mut instance = start(&program, call(), &output, deterministic);
+    instance.stop_at_safepoint(20);
+    let outcome = instance.run().expect("the program runs");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+    let folder = tempfile::tempdir().expect("there is room for a store");
+    let store = Store::open(folder.path().join("store")).expect("the store can be made");
+    let snapshot = instance.snapshot().expect("it can be stored");
+    let id = snapshot.store(&store).expect("it is stored");
+    (folder, program, store.load(id).expect("the image is there"))
+}
+
+fn wasi(image: &StoredImage, output: &Output) -> Wasi {
+    let state = SavedState::decode(&image.manifest().host[WASI_SECTION]);
+    let grants = Grants {
+        streams: output.streams(),
+        ..Grants::default()
+    };
+    Wasi::restore(&state.expect("it is readable"), grants).expect("it can be restored")
+}
+
+fn finish(prepared: &PreparedImage) -> Seen {
+    let output = Output::new();
+    let wasi = wasi(prepared.image(), &output);
+    let mut instance = prepared.resume(wasi).expect("the image can be resumed");
+    let outcome = instance.run().expect("the program runs");
+    seen(instance, outcome, output)
+}
+
+#[test]
+fn every_resume_of_a_prepared_image_ends_as_a_run_that_was_never_stopped() {
+    let (folder, program, image) = stored(false);
+    let expected = whole(GUEST.as_bytes(), &call());
+    let output = Output::new();
+    let store = Store::open(folder.path().join("store")).expect("the store can be opened");
+    let mut unprepared = resume(&program, &store, image.id(), &output);
+    let outcome = unprepared.run().expect("the program runs");
+    assert_eq!(seen(unprepared, outcome, output), expected);
+
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("it can be prepared");
+    for _ in 0..1000 {
+        assert_eq!(finish(&prepared), expected);
+    }
+}
+
+#[test]
+fn several_threads_resume_one_prepared_image_at_once() {
+    let (_folder, program, image) = stored(false);
+    let expected = whole(GUEST.as_bytes(), &call());
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("it can be prepared");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (prepared, expected) = (prepared.clone(), &expected);
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    assert_eq!(finish(&prepared), *expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn clones_that_are_alive_together_do_not_see_each_other() {
+    let (_folder, program, image) = stored(false);
+    let expected = whole(GUEST.as_bytes(), &call());
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("it can be prepared");
+    let fork = || {
+        let output = Output::new();
+        let wasi = wasi(prepared.image(), &output);
+        (prepared.resume(wasi).expect("it can be resumed"), output)
+    };
+    let mut clones: Vec<_> = (0..20).map(|_| fork()).collect();
+    for (number, (clone, _)) in (1u64..).zip(&mut clones) {
+        clone.stop_at_safepoint(number);
+        let outcome = clone.run().expect("the program runs");
+        assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+    }
+    for (mut clone, output) in clones.into_iter().rev() {
+        let outcome = clone.run().expect("the program runs");
+        assert_eq!(seen(clone, outcome, output), expected);
+    }
+}
+
+#[test]
+fn a_prepared_image_that_is_stored_again_at_once_is_the_same_image() {
+    let (folder, program, image) = stored(true);
+    let store = Store::open(folder.path().join("other")).expect("the store can be made");
+    let id = image.id();
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("it can be prepared");
+    let wasi = wasi(prepared.image(), &Output::new());
+    let mut clone = prepared.resume(wasi).expect("it can be resumed");
+    let snapshot = clone.snapshot().expect("it can be stored");
+    assert_eq!(snapshot.store(&store).expect("it is stored"), id);
+}
+
+#[test]
+fn an_image_whose_values_do_not_fit_is_refused_when_it_is_prepared() {
+    let (folder, program, image) = stored(false);
+    let store = Store::open(folder.path().join("store")).expect("the store can be opened");
+    let bytes: Vec<Vec<u8>> = image
+        .memories()
+        .iter()
+        .map(|memory| {
+            let mut bytes = vec![0; memory.byte_len() as usize];
+            memory.read_at(0, &mut bytes).expect("it can be read");
+            bytes
+        })
+        .collect();
+    let memories: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+    let refuse = |change: &dyn Fn(&mut wsnap::snapshots::Manifest), why: &str| {
+        let mut manifest = image.manifest().clone();
+        change(&mut manifest);
+        let id = store
+            .publish(manifest, &memories)
+            .expect("the format has nothing against it");
+        let image = Arc::new(store.load(id).expect("it is there"));
+        match program.prepare(image) {
+            Err(Error::Image(what)) => assert!(what.contains(why), "{what}"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it is prepared, although: {why}"),
+        }
+    };
+    refuse(
+        &|manifest| manifest.globals[0].value = Value::I32(0),
+        "where a value of class",
+    );
+    refuse(
+        &|manifest| manifest.frames[1].locals[0].1 = Value::F32(0),
+        "the values that are live there",
+    );
+    refuse(
+        &|manifest| drop(manifest.frames.pop()),
+        "waits for a call that is not there",
+    );
+    refuse(
+        &|manifest| {
+            let innermost = manifest.frames.last_mut().expect("it has frames");
+            (innermost.state, innermost.offset) = (FrameState::HostCall, 0);
+        },
+        "cannot belong to function",
+    );
+    refuse(
+        &|manifest| {
+            for frame in &mut manifest.frames {
+                for (_, value) in &mut frame.locals {
+                    if matches!(value, Value::FuncRef(_)) {
+                        *value = Value::FuncRef(Some(5));
+                    }
+                }
+            }
+        },
+        "which nothing can refer to",
+    );
+}

@@ -66,6 +66,39 @@ impl FromStr for Trigger {
     }
 }
 
+/// A text is not a duration.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurationError {
+    /// It has no such form.
+    #[error("expected a duration such as 90s, 2h or 14days: {0}")]
+    Syntax(#[from] humantime::DurationError),
+    /// Periods follow one another, so they take some time.
+    #[error("a period has at least a millisecond")]
+    Short,
+}
+
+/// Reads a duration such as `90s`, `2h 30m` or `14days`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    Ok(humantime::parse_duration(text)?)
+}
+
+/// A length of time that is divided into: a duration of a millisecond at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+impl FromStr for Period {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, DurationError> {
+        let duration = parse_duration(text)?;
+        if duration < Duration::from_millis(1) {
+            return Err(DurationError::Short);
+        }
+        Ok(Self(duration))
+    }
+}
+
 /// A directory to grant: `HOST` or `HOST::GUEST`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -256,6 +289,19 @@ mod tests {
                 Err(TriggerError::Duration { text, .. }) => assert_eq!(text, duration),
                 parsed => panic!("{duration}: {parsed:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_period_is_a_duration_that_is_not_zero() {
+        assert_eq!("1h".parse(), Ok(Period(Duration::from_secs(3600))));
+        assert_eq!("1ms".parse(), Ok(Period(Duration::from_millis(1))));
+        for text in ["0s", "999us"] {
+            assert_eq!(text.parse::<Period>(), Err(DurationError::Short), "{text}");
+        }
+        match "hourly".parse::<Period>() {
+            Err(DurationError::Syntax(_)) => (),
+            parsed => panic!("{parsed:?}"),
         }
     }
 

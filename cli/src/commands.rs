@@ -2,10 +2,13 @@
 
 pub(crate) mod compile;
 pub(crate) mod completions;
+pub(crate) mod gc;
 pub(crate) mod inspect;
+pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod ps;
 pub(crate) mod resume;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod snap;
 pub(crate) mod tag;

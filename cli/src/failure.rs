@@ -67,6 +67,11 @@ impl Failure {
         self.hint.as_deref()
     }
 
+    /// Whether the reader of our output has gone.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
     /// Writes the failure to standard error.
     pub fn print(&self) {
         if self.silent {

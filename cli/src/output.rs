@@ -22,6 +22,8 @@ const SHORT_ID_DIGITS: usize = 12;
 /// What takes less is not worth a flicker.
 const PROGRESS_DELAY: Duration = Duration::from_millis(250);
 const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
+/// The end of the year 9999, behind which dates have no usual form.
+const UNIX_MS_MAX: u64 = 253_402_300_799_999;
 
 /// Writes `error: …` to standard error.
 pub(crate) fn error(message: &str) {
@@ -53,6 +55,20 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     printable
+}
+
+/// As [`printable`], in one line: for cells of tables.
+pub(crate) fn cell(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
+/// Several names in one cell of a table.
+pub(crate) fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "-".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// Writes a line to standard error.
@@ -150,6 +166,11 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// A number of things, with their name in the singular or in the plural.
+pub(crate) fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// A length of time for people.
 pub(crate) fn duration(duration: Duration) -> String {
     if duration.as_secs() >= 60 {
@@ -169,6 +190,11 @@ pub(crate) fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, milliseconds)
 }
 
+/// The point in time that is so many milliseconds after the start of 1970, as far as people can read it.
+pub(crate) fn from_unix_ms(milliseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(milliseconds.min(UNIX_MS_MAX))
+}
+
 /// A length of time in whole milliseconds.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -184,6 +210,12 @@ mod tests {
             printable("a\x1b[31mb\r\nc\u{9b}é"),
             "a\\u{1b}[31mb\\r\nc\\u{9b}é"
         );
+    }
+
+    #[test]
+    fn every_time_that_a_record_can_state_is_shown() {
+        assert_eq!(time(from_unix_ms(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(time(from_unix_ms(u64::MAX)), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -2,5 +2,8 @@
 
 mod ends;
 mod help;
+mod history;
+mod housekeeping;
 mod running;
 mod sandbox;
+mod stored;

@@ -2,6 +2,7 @@
 
 pub(crate) mod compile;
 pub(crate) mod completions;
+pub(crate) mod diff;
 pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod log;

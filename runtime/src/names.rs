@@ -1,4 +1,4 @@
-//! The names that a module gives its functions and locals.
+//! The names that a module gives its functions, locals and globals.
 
 use std::collections::HashMap;
 use wasmparser::{KnownCustom, Name, NameSectionReader, Parser, Payload};
@@ -8,6 +8,7 @@ use wasmparser::{KnownCustom, Name, NameSectionReader, Parser, Payload};
 pub struct Names {
     functions: HashMap<u32, String>,
     locals: HashMap<(u32, u32), String>,
+    globals: HashMap<u32, String>,
 }
 
 impl Names {
@@ -60,6 +61,11 @@ impl Names {
                         );
                     }
                 }
+                Name::Global(map) => {
+                    let named = map.into_iter().map_while(Result::ok);
+                    self.globals
+                        .extend(named.map(|naming| (naming.index, naming.name.to_owned())));
+                }
                 _ => {}
             }
         }
@@ -73,5 +79,10 @@ impl Names {
     /// The name of local `local` of function `function`.
     pub fn local(&self, function: u32, local: u32) -> Option<&str> {
         self.locals.get(&(function, local)).map(String::as_str)
+    }
+
+    /// The name of global `index`.
+    pub fn global(&self, index: u32) -> Option<&str> {
+        self.globals.get(&index).map(String::as_str)
     }
 }

@@ -1,7 +1,7 @@
 //! `wsnap inspect`.
 
-mod report;
-mod text;
+pub(in crate::commands) mod report;
+pub(in crate::commands) mod text;
 
 use std::process::ExitCode;
 

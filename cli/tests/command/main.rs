@@ -1,5 +1,6 @@
 //! The `wsnap` binary, from outside.
 
+mod diff;
 mod ends;
 mod help;
 mod history;

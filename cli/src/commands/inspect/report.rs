@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::program::{describe, type_name};
 
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(in crate::commands) struct Report {
     pub image: String,
     pub module: String,
     pub deterministic: bool,
@@ -33,16 +33,16 @@ pub(super) struct Report {
     pub host_sections: Vec<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct InvocationReport {
+#[derive(PartialEq, Serialize)]
+pub(in crate::commands) struct InvocationReport {
     /// `start` while the module's start function runs, then `export`.
     pub phase: &'static str,
     pub export: String,
     pub arguments: Vec<ValueReport>,
 }
 
-#[derive(Serialize)]
-pub(super) struct FrameReport {
+#[derive(PartialEq, Serialize)]
+pub(in crate::commands) struct FrameReport {
     pub function: u32,
     pub function_name: Option<String>,
     /// Where in the original module the instruction starts, in bytes.
@@ -56,8 +56,8 @@ pub(super) struct FrameReport {
 }
 
 /// A value that has an index and perhaps a name: a local or a global.
-#[derive(Serialize)]
-pub(super) struct SlotReport {
+#[derive(PartialEq, Serialize)]
+pub(in crate::commands) struct SlotReport {
     pub index: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -65,8 +65,8 @@ pub(super) struct SlotReport {
     pub value: ValueReport,
 }
 
-#[derive(Serialize)]
-pub(super) struct ValueReport {
+#[derive(PartialEq, Serialize)]
+pub(in crate::commands) struct ValueReport {
     #[serde(rename = "type")]
     pub type_name: &'static str,
     pub value: Number,
@@ -76,15 +76,15 @@ pub(super) struct ValueReport {
 }
 
 /// A number where JSON has it, and a text where it would lose something.
-#[derive(Serialize)]
+#[derive(PartialEq, Serialize)]
 #[serde(untagged)]
-pub(super) enum Number {
+pub(in crate::commands) enum Number {
     Integer(i64),
     Text(String),
 }
 
 #[derive(Serialize)]
-pub(super) struct MemoryReport {
+pub(in crate::commands) struct MemoryReport {
     pub index: usize,
     pub bytes: u64,
     pub pages: u64,
@@ -94,7 +94,7 @@ pub(super) struct MemoryReport {
 }
 
 #[derive(Serialize)]
-pub(super) struct TableReport {
+pub(in crate::commands) struct TableReport {
     pub index: u32,
     pub length: u64,
     pub runs: Vec<RunReport>,
@@ -102,21 +102,21 @@ pub(super) struct TableReport {
 
 /// Equal neighbours in a table.
 #[derive(Serialize)]
-pub(super) struct RunReport {
+pub(in crate::commands) struct RunReport {
     pub length: u64,
     #[serde(flatten)]
     pub value: ValueReport,
 }
 
 #[derive(Serialize)]
-pub(super) struct ExceptionReport {
+pub(in crate::commands) struct ExceptionReport {
     pub index: usize,
     pub tag: u32,
     pub fields: Vec<ValueReport>,
 }
 
-#[derive(Serialize)]
-pub(super) struct WasiReport {
+#[derive(Default, PartialEq, Serialize)]
+pub(in crate::commands) struct WasiReport {
     pub arguments: Vec<String>,
     pub environment: Vec<String>,
     /// The guest's names of the directories that it was granted.
@@ -129,8 +129,8 @@ pub(super) struct WasiReport {
     pub descriptors: Vec<DescriptorReport>,
 }
 
-#[derive(Serialize)]
-pub(super) struct DescriptorReport {
+#[derive(PartialEq, Serialize)]
+pub(in crate::commands) struct DescriptorReport {
     pub fd: u32,
     /// `stdin`, `stdout`, `stderr`, `granted directory`, `directory`, or what sort of file it is.
     pub kind: String,
@@ -173,7 +173,7 @@ impl Report {
     }
 }
 
-fn invocation(invocation: &Invocation) -> InvocationReport {
+pub(in crate::commands) fn invocation(invocation: &Invocation) -> InvocationReport {
     InvocationReport {
         phase: match invocation.phase {
             Phase::Start => "start",
@@ -184,7 +184,7 @@ fn invocation(invocation: &Invocation) -> InvocationReport {
     }
 }
 
-fn frame(frame: &Frame, names: &Names) -> FrameReport {
+pub(in crate::commands) fn frame(frame: &Frame, names: &Names) -> FrameReport {
     let local =
         |(index, value): &(u32, Value)| slot(*index, names.local(frame.function, *index), value);
     FrameReport {
@@ -214,7 +214,8 @@ fn values(values: &[Value]) -> Vec<ValueReport> {
 }
 
 impl ValueReport {
-    fn of(value: &Value) -> Self {
+    /// The value with its type.
+    pub fn of(value: &Value) -> Self {
         let (number, bits) = match *value {
             Value::I32(number) => (Number::Integer(number.into()), None),
             Value::I64(number) => (Number::Integer(number), None),
@@ -270,7 +271,7 @@ fn exceptions(manifest: &Manifest) -> Vec<ExceptionReport> {
         .collect()
 }
 
-fn wasi(manifest: &Manifest) -> Result<Option<WasiReport>, Failure> {
+pub(in crate::commands) fn wasi(manifest: &Manifest) -> Result<Option<WasiReport>, Failure> {
     let Some(bytes) = manifest.host.get(WASI_SECTION) else {
         return Ok(None);
     };

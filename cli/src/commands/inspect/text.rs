@@ -62,24 +62,31 @@ fn frames(to: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
 }
 
 fn frame(to: &mut fmt::Formatter<'_>, depth: usize, frame: &FrameReport) -> fmt::Result {
+    describe_frame(to, &format!("#{depth:<3}"), frame)
+}
+
+/// Writes a newline and a frame with its values, `mark` before it.
+pub(in crate::commands) fn describe_frame(
+    to: &mut fmt::Formatter<'_>,
+    mark: &str,
+    frame: &FrameReport,
+) -> fmt::Result {
     let label = frame.label();
     match frame.state {
-        "host-call" => write!(
-            to,
-            "\n  #{depth:<3} {label}, to be called again by the host"
-        )?,
+        "host-call" => write!(to, "\n  {mark} {label}, to be called again by the host")?,
         state => write!(
             to,
-            "\n  #{depth:<3} {label} at byte {:#x}, {state}",
+            "\n  {mark} {label} at byte {:#x}, {state}",
             frame.offset
         )?,
     }
+    let indent = " ".repeat(mark.len());
     if !frame.locals.is_empty() {
         let locals: Vec<_> = frame.locals.iter().map(slot).collect();
-        write!(to, "\n       locals    {}", locals.join(", "))?;
+        write!(to, "\n  {indent} locals    {}", locals.join(", "))?;
     }
     if !frame.operands.is_empty() {
-        write!(to, "\n       operands  {}", list(&frame.operands))?;
+        write!(to, "\n  {indent} operands  {}", list(&frame.operands))?;
     }
     Ok(())
 }
@@ -162,11 +169,18 @@ fn wasi(to: &mut fmt::Formatter<'_>, state: &WasiReport) -> fmt::Result {
         )?;
     }
     let descriptors = &state.descriptors;
-    descriptors.iter().try_for_each(|one| descriptor(to, one))
+    descriptors.iter().try_for_each(|one| {
+        writeln!(to)?;
+        describe_descriptor(to, one)
+    })
 }
 
-fn descriptor(to: &mut fmt::Formatter<'_>, descriptor: &DescriptorReport) -> fmt::Result {
-    write!(to, "\nfd {:<7} {}", descriptor.fd, descriptor.kind)?;
+/// Writes a descriptor in one line.
+pub(in crate::commands) fn describe_descriptor(
+    to: &mut fmt::Formatter<'_>,
+    descriptor: &DescriptorReport,
+) -> fmt::Result {
+    write!(to, "fd {:<7} {}", descriptor.fd, descriptor.kind)?;
     if let Some(path) = &descriptor.path {
         write!(to, " {path}")?;
     }

@@ -19,11 +19,11 @@ const VERSION: u32 = 1;
 const CHECKSUM_SIZE: usize = 32;
 
 /// The most extents that the memory of an image may have, so that mapping it takes few system calls and stays far
-/// below the number of mappings that Linux allows a process: one for each 32 pages, but 256 at least and 16,384 at
+/// below the number of mappings that Linux allows a process: one for each 16 pages, but 512 at least and 16,384 at
 /// most.
 pub fn mappings_max(byte_len: u64) -> usize {
     // The upper bound fits any usize.
-    (byte_len.div_ceil(PAGE_SIZE as u64) / 32).clamp(256, 16_384) as usize
+    (byte_len.div_ceil(PAGE_SIZE as u64) / 16).clamp(512, 16_384) as usize
 }
 
 /// A stretch of a memory, and where its bytes lie. All numbers are in bytes and multiples of [`PAGE_SIZE`].

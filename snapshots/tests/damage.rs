@@ -620,23 +620,23 @@ fn a_map_of_too_many_layers_is_refused() {
 #[test]
 fn a_memory_in_too_many_pieces_is_refused() {
     let (_folder, store, _) = victim();
-    let memory = vec![0; 514 * 4096];
+    let memory = vec![0; 1026 * 4096];
     let id = publish(&store, &[&memory]).unwrap();
     let name = store.load(id).unwrap().memories()[0].hash().to_string();
     let map = store.directory().join("memories").join(name);
     // Every second page is stored; the hashes are wrong, but the number of pieces is looked at first.
     let file = only_file(&store, "layers");
     let mut bytes = fs::read(&file).unwrap()[..4096].to_vec();
-    bytes.resize(258 * 4096, 0);
-    let mut index = 257u64.to_le_bytes().to_vec();
-    for page in 0..257u64 {
+    bytes.resize(514 * 4096, 0);
+    let mut index = 513u64.to_le_bytes().to_vec();
+    for page in 0..513u64 {
         index.extend((page * 2 * 4096).to_le_bytes());
         index.extend(4096u64.to_le_bytes());
         index.push(0);
     }
-    index.extend(33u64.to_le_bytes());
-    index.resize(index.len() + 33 * 32, 0);
-    put(&mut bytes, PAGE_BYTES, 257 * 4096);
+    index.extend(65u64.to_le_bytes());
+    index.resize(index.len() + 65 * 32, 0);
+    put(&mut bytes, PAGE_BYTES, 513 * 4096);
     put(&mut bytes, INDEX_LEN, index.len() as u64);
     let mut key = [0; 32];
     key[..11].copy_from_slice(b"wsnap layer");
@@ -654,8 +654,8 @@ fn a_memory_in_too_many_pieces_is_refused() {
         bytes.extend(checksum.as_bytes());
     });
     let source = Damage::TooManyExtents {
-        found: 257,
-        limit: 256,
+        found: 513,
+        limit: 512,
     };
     assert_eq!(damage(&store, id), ("page map", source));
 }

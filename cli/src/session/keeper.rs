@@ -81,6 +81,8 @@ impl Keeper {
         labels: &BTreeMap<String, String>,
     ) -> Result<Taken, Failure> {
         let mut kept = locked(&self.kept);
+        // Nobody may delete the image before record and name point at it.
+        let _lock = store.lock_shared()?;
         let stored = snapshot.publish(store)?;
         let id = stored.image.id();
         // Another thread may have been faster with a later one.

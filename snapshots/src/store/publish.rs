@@ -233,7 +233,12 @@ impl Store {
             layers,
         }
         .encode();
-        let staged = Staged::content(&self.root, self.memory_path(hash))?;
+        let path = self.memory_path(hash);
+        if files::size_if_exists(&path)?.is_some() {
+            // Images may need the page map that is to be replaced, so the new one must not be there before its layers.
+            self.root.sync_directory(&self.root.join(LAYERS))?;
+        }
+        let staged = Staged::content(&self.root, path)?;
         staged.write_at(&bytes, 0)?;
         staged.rename()?;
         added.bytes += bytes.len() as u64;

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Resume each image so many times
     #[arg(long, default_value_t = 1000)]
     rounds: u32,
+    /// Resume each image so many times with its pages not in the page cache
+    #[arg(long, default_value_t = 15)]
+    cold_rounds: u32,
     /// Make so many instances at once when they are weighed
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     forks: u64,
@@ -52,7 +55,8 @@ struct Row {
     functions: u32,
     how: &'static str,
     first_instruction_us: Percentiles,
-    first_result_us: Percentiles,
+    /// None where the program was stopped behind its first instruction.
+    first_result_us: Option<Percentiles>,
 }
 
 /// Measures and prints the figures.
@@ -93,25 +97,41 @@ fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(
         source,
     })?;
     let subject = Subject::new(shape, folder.path())?;
-    let row = |how, resume: &dyn Fn() -> Result<Resumed, BenchError>| {
+    let named = |how, first_instruction_us, first_result_us| Row {
+        memory_mib: shape.memory_mib,
+        frames: shape.depth + 2,
+        functions: shape.functions,
+        how,
+        first_instruction_us,
+        first_result_us,
+    };
+    let row = |how, rounds, resume: &dyn Fn() -> Result<Resumed, BenchError>| {
         let (mut instructions, mut results) = (Vec::new(), Vec::new());
-        for _ in 0..arguments.rounds {
+        for _ in 0..rounds {
             let resumed = resume()?;
             instructions.push(resumed.first_instruction);
             results.push(resumed.first_result);
         }
-        Ok::<_, BenchError>(Row {
-            memory_mib: shape.memory_mib,
-            frames: shape.depth + 2,
-            functions: shape.functions,
-            how,
-            first_instruction_us: Percentiles::of_us(&instructions),
-            first_result_us: Percentiles::of_us(&results),
-        })
+        let results = Some(Percentiles::of_us(&results));
+        Ok::<_, BenchError>(named(how, Percentiles::of_us(&instructions), results))
     };
-    let prepared = row("prepared", &|| subject.run_prepared())?;
-    let unprepared = row("not prepared", &|| subject.run_unprepared())?;
-    report.resumes.extend([prepared, unprepared]);
+    let rounds = arguments.rounds;
+    let stopped = (0..rounds).map(|_| subject.run_first_instruction());
+    let stopped = Percentiles::of_us(&stopped.collect::<Result<Vec<_>, _>>()?);
+    let set = subject.working_set()?;
+    let cold = arguments.cold_rounds;
+    report.resumes.extend([
+        named("prepared, stopped at once", stopped, None),
+        row("prepared", rounds, &|| subject.run_prepared())?,
+        row("not prepared", rounds, &|| subject.run_unprepared())?,
+        row("prepared, cold", cold, &|| subject.run_cold(None))?,
+    ]);
+    if set.is_some() {
+        let prefetched = row("prepared, cold, prefetched", cold, &|| {
+            subject.run_cold(set.as_ref())
+        });
+        report.resumes.push(prefetched?);
+    }
     let name = format!("{} MiB, {} functions", shape.memory_mib, shape.functions);
     let forks = forks::measure(name, arguments.forks, || subject.resume())?;
     report.forks.push(forks);
@@ -143,6 +163,10 @@ fn resumes(rows: &[Row]) -> comfy_table::Table {
         "p99",
     ]);
     for row in rows {
+        let result = |figure: fn(&Percentiles) -> f64| {
+            let figures = row.first_result_us.as_ref();
+            figures.map_or_else(String::new, |figures| number(figure(figures)))
+        };
         table.add_row([
             row.how.to_owned(),
             row.memory_mib.to_string(),
@@ -150,8 +174,8 @@ fn resumes(rows: &[Row]) -> comfy_table::Table {
             row.functions.to_string(),
             number(row.first_instruction_us.median),
             number(row.first_instruction_us.p99),
-            number(row.first_result_us.median),
-            number(row.first_result_us.p99),
+            result(|figures| figures.median),
+            result(|figures| figures.p99),
         ]);
     }
     table

@@ -62,6 +62,7 @@ mod snapshot;
 mod stack;
 mod twin;
 mod values;
+mod working_set;
 
 pub use capture::WASI_SECTION;
 pub use control::Handle;
@@ -72,6 +73,7 @@ pub use instance::{Call, Instance, Outcome, Trap};
 pub use prepared::PreparedImage;
 pub use program::Program;
 pub use snapshot::{Snapshot, Stored};
+pub use working_set::WorkingSet;
 pub use wsnap_instrument::{Options, ValueClass};
 pub use wsnap_snapshots as snapshots;
 pub use wsnap_wasi as wasi;

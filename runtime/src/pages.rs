@@ -92,6 +92,14 @@ impl Pages {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes the kernel note from now on which pages are touched, one by one, if it can.
+    pub fn arm(&self) {
+        let mut state = self.locked();
+        for (watch, memory) in state.watches.iter_mut().zip(&self.memories) {
+            watch.arm(memory);
+        }
+    }
+
     /// Sets aside what would be in a snapshot taken now, so that the guest need not stand still for it. From any thread;
     /// the guest runs.
     pub fn prepare(&self) {

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::program::Program;
 use crate::restore::Plan;
+use crate::working_set::{self, WorkingSet};
 use std::sync::Arc;
 use wsnap_snapshots::StoredImage;
 use wsnap_wasi::{Wasi, WasiConfig};
@@ -51,5 +52,33 @@ impl PreparedImage {
     /// [`crate::Error::Mapping`] when the system has no room for the memories.
     pub fn resume(&self, wasi: Wasi) -> Result<Instance> {
         self.0.plan.resume(&self.0.image, wasi)
+    }
+
+    /// As [`PreparedImage::resume`], but the kernel notes each page that is touched, so that
+    /// [`Instance::working_set`] has those alone. The instance runs somewhat more slowly for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PreparedImage::resume`].
+    pub fn resume_watched(&self, wasi: Wasi) -> Result<Instance> {
+        let instance = self.resume(wasi)?;
+        if let Some(guest) = &instance.guest {
+            guest.pages.arm();
+        }
+        Ok(instance)
+    }
+
+    /// Has the system read the pages of a working set into its page cache, without waiting for it: worth it before the
+    /// image is resumed when nobody has done so for long. Pages that are there already cost little, and what is not the
+    /// image's is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Mapping`] when the system refuses.
+    pub fn prefetch(&self, set: &WorkingSet) -> Result<()> {
+        for (memory, touched) in self.0.image.memories().iter().zip(set.memories()) {
+            working_set::read_ahead(memory, touched)?;
+        }
+        Ok(())
     }
 }

@@ -45,6 +45,15 @@ impl Ranges {
         Self(union)
     }
 
+    /// What is within `bounds`, by range.
+    pub fn within(&self, bounds: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let first = self.0.partition_point(|range| range.end <= bounds.start);
+        let ranges = self.0[first..].iter();
+        ranges
+            .take_while(move |range| range.start < bounds.end)
+            .map(move |range| range.start.max(bounds.start)..range.end.min(bounds.end))
+    }
+
     /// What is below `end`.
     pub fn below(mut self, end: u64) -> Self {
         self.0.retain(|range| range.start < end);
@@ -63,6 +72,16 @@ mod tests {
         let mut set = Ranges::default();
         ranges.iter().cloned().for_each(|range| set.push(range));
         set
+    }
+
+    #[test]
+    fn what_is_within_bounds_is_cut_at_both_ends() {
+        let ranges = set(&[0..5, 7..9, 20..30]);
+        let within = |bounds| ranges.within(bounds).collect::<Vec<_>>();
+        assert_eq!(within(3..25), [3..5, 7..9, 20..25]);
+        assert_eq!(within(5..7), []);
+        assert_eq!(within(4..8), [4..5, 7..8]);
+        assert_eq!(within(30..40), []);
     }
 
     #[test]
@@ -97,6 +116,6 @@ mod tests {
     #[test]
     fn what_is_behind_an_end_is_cut_off() {
         assert_eq!(set(&[0..5, 7..9]).below(8), set(&[0..5, 7..8]));
-        assert_eq!(set(&[0..5, 7..9]).below(6), set(&[0..5]));
+        assert_eq!(set(&[0..5, 7..9, 11..12]).below(10), set(&[0..5, 7..9]));
     }
 }

@@ -6,7 +6,7 @@ use common::{Output, Seen, engine, resume, seen, start, whole};
 use std::sync::Arc;
 use wsnap::snapshots::{FrameState, Store, StoredImage, Value};
 use wsnap::wasi::{Grants, SavedState, Wasi};
-use wsnap::{Call, Error, Outcome, PreparedImage, Program, WASI_SECTION};
+use wsnap::{Call, Error, Outcome, PreparedImage, Program, WASI_SECTION, WorkingSet};
 
 /// Recursion over two functions in turn, with references in locals and in a table that changes, a global and a dropped
 /// segment. It writes to its memory before and after it is stopped.
@@ -215,4 +215,34 @@ fn an_image_whose_values_do_not_fit_is_refused_when_it_is_prepared() {
         },
         "which nothing can refer to",
     );
+}
+
+/// The page is the system's, which is 4 KiB wherever working sets can be told.
+const PAGE: u64 = 4096;
+
+#[test]
+fn the_working_set_of_a_watched_run_is_what_the_program_touched() {
+    let (_folder, program, image) = stored(false);
+    let expected = whole(GUEST.as_bytes(), &call());
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("it can be prepared");
+    let output = Output::new();
+    let wasi = wasi(prepared.image(), &output);
+    let mut instance = prepared.resume_watched(wasi).expect("it can be resumed");
+    let outcome = instance.run().expect("the program runs");
+    // Kernels before 6.7 do not tell.
+    if let Some(set) = instance.working_set() {
+        // All that it does after it has been stopped is to go on writing there.
+        let written = 70_000 / PAGE * PAGE;
+        assert_eq!(set.stretches(0), [written..written + PAGE]);
+        assert_eq!(set.stretches(1), []);
+        assert_eq!(set.byte_len(), PAGE);
+        prepared.prefetch(&set).expect("it can be read ahead");
+        prepared
+            .prefetch(&WorkingSet::default())
+            .expect("nothing can be read ahead");
+    }
+    assert_eq!(seen(instance, outcome, output), expected);
+    assert_eq!(finish(&prepared), expected);
 }

@@ -1,13 +1,16 @@
 //! The guest that is resumed: some functions that call each other, and a memory in which every page holds something.
 
 use crate::guest::BenchError;
+use rustix::fs::{Advice, fadvise};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use wsnap::snapshots::{Store, StoredImage, Value};
+use wsnap::snapshots::{Store, StoredImage, StoredMemory, Value};
 use wsnap::wasi::{Grants, SavedState, StandardStreams, Stdio, Wasi, WasiConfig};
-use wsnap::{Call, Engine, EngineConfig, Instance, Outcome, PreparedImage, Program, WASI_SECTION};
+use wsnap::{
+    Call, Engine, EngineConfig, Instance, Outcome, PreparedImage, Program, WASI_SECTION, WorkingSet,
+};
 
 /// Pages of 4 KiB that the guest reads for its result, spread over the memory.
 pub const PAGES_READ: u32 = 1000;
@@ -172,6 +175,55 @@ impl Subject {
         self.finish(start, self.program.resume(self.prepared.image(), wasi)?)
     }
 
+    /// Resumes the prepared image after its pages have been dropped from the page cache, with those of `set` read ahead if
+    /// there is one. Reading ahead is part of the times.
+    pub fn run_cold(&self, set: Option<&WorkingSet>) -> Result<Resumed, BenchError> {
+        for layer in self
+            .prepared
+            .image()
+            .memories()
+            .iter()
+            .flat_map(StoredMemory::layers)
+        {
+            let dropped = fadvise(layer.file(), 0, None, Advice::DontNeed);
+            dropped.map_err(|errno| BenchError::Io {
+                path: layer.path().to_owned(),
+                source: errno.into(),
+            })?;
+        }
+        let wasi = self.wasi()?;
+        let start = SystemTime::now();
+        if let Some(set) = set {
+            self.prepared.prefetch(set)?;
+        }
+        self.finish(start, self.prepared.resume(wasi)?)
+    }
+
+    /// Which pages a run needs.
+    pub fn working_set(&self) -> Result<Option<WorkingSet>, BenchError> {
+        let mut instance = self.prepared.resume_watched(self.wasi()?)?;
+        instance.run()?;
+        Ok(instance.working_set())
+    }
+
+    /// Resumes the prepared image up to its first instruction and the safepoint behind it.
+    pub fn run_first_instruction(&self) -> Result<Duration, BenchError> {
+        let wasi = self.wasi()?;
+        let start = SystemTime::now();
+        let mut instance = self.prepared.resume(wasi)?;
+        instance.stop_at_safepoint(1);
+        let outcome = instance.run()?;
+        if !matches!(outcome, Outcome::Suspended(_)) {
+            return Err(BenchError::Unexpected(format!("{outcome:?}")));
+        }
+        let stamp = Self::stamps(start, &mut instance)[0];
+        // Its place in the memory is zero unless the guest has written to it.
+        let executed = stamp > Duration::ZERO;
+        executed
+            .then_some(stamp)
+            .ok_or_else(|| BenchError::Unexpected("it stopped before its first instruction".into()))
+    }
+
     fn finish(&self, start: SystemTime, mut instance: Instance) -> Result<Resumed, BenchError> {
         let outcome = instance.run()?;
         let sum = 0x0101_0101_0101_0101_u64.wrapping_mul(PAGES_READ.into());
@@ -180,16 +232,21 @@ impl Subject {
             Outcome::Returned(values) if *values == [Value::I64(expected)] => {}
             other => return Err(BenchError::Unexpected(format!("{other:?}"))),
         }
+        let [first_instruction, first_result] = Self::stamps(start, &mut instance);
+        Ok(Resumed {
+            first_instruction,
+            first_result,
+        })
+    }
+
+    /// What the guest has noted down, as time since `start`.
+    fn stamps(start: SystemTime, instance: &mut Instance) -> [Duration; 2] {
         let memory = instance.memory(0).unwrap_or_default();
-        let [first_instruction, first_result] = STAMPS.map(|place| {
+        STAMPS.map(|place| {
             let bytes = memory.get(place..).and_then(|rest| rest.first_chunk());
             let stamp = Duration::from_nanos(u64::from_le_bytes(*bytes.unwrap_or(&[0; 8])));
             let start = start.duration_since(SystemTime::UNIX_EPOCH);
             stamp.saturating_sub(start.unwrap_or_default())
-        });
-        Ok(Resumed {
-            first_instruction,
-            first_result,
         })
     }
 }

@@ -177,6 +177,12 @@ impl Guest {
         program: &Program,
         image: &Arc<StoredImage>,
     ) -> Result<Instance, BenchError> {
+        let wasi = self.wasi(image)?;
+        Ok(program.resume(image, wasi)?)
+    }
+
+    /// The host state for one more instance of an image.
+    pub fn wasi(&self, image: &StoredImage) -> Result<Wasi, BenchError> {
         let section = image.manifest().host.get(WASI_SECTION);
         let state = section.ok_or_else(|| BenchError::NoWasiState(self.run.name.clone()))?;
         let grants = Grants {
@@ -184,8 +190,7 @@ impl Guest {
             streams: self.streams()?,
             ..Grants::default()
         };
-        let wasi = Wasi::restore(&SavedState::decode(state)?, grants)?;
-        Ok(program.resume(image, wasi)?)
+        Ok(Wasi::restore(&SavedState::decode(state)?, grants)?)
     }
 
     /// Runs an instance to its end and says how much processor time that took; it must end as the table says.

@@ -78,7 +78,7 @@ fn measure(run: Run, arguments: &Arguments) -> Result<report::Program, BenchErro
     })
 }
 
-fn selected(names: &[String]) -> Result<Vec<Run>, BenchError> {
+pub fn selected(names: &[String]) -> Result<Vec<Run>, BenchError> {
     let known = runs();
     let all: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
     let names = if names.is_empty() {

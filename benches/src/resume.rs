@@ -8,13 +8,18 @@
 mod forks;
 mod subject;
 
-use crate::guest::BenchError;
+use crate::guest::{BenchError, Guest};
+use crate::programs::selected;
 use crate::report::{Machine, number, table};
 use crate::statistics::Percentiles;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use subject::{Resumed, Shape, Subject};
 use tempfile::TempDir;
+use wsnap::Outcome;
+use wsnap::snapshots::Store;
+use wsnap_tests::guests::Run;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -31,6 +36,9 @@ pub struct Arguments {
     /// Make so many instances at once when they are weighed
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     forks: u64,
+    /// Programs of guest-examples/runs.toml whose clones are weighed as well
+    #[arg(long, default_value = "quickjs,cpython", value_delimiter = ',')]
+    programs: Vec<String>,
     /// Where the images are stored, for so long [default: the folder for temporary files]
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -75,6 +83,12 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
             };
             eprintln!("{memory_mib} MiB, {functions} functions …");
             measure(arguments, shape, &mut report)?;
+        }
+    }
+    if !arguments.programs.is_empty() {
+        for run in selected(&arguments.programs)? {
+            eprintln!("{} …", run.name);
+            report.forks.push(program_forks(run, arguments.forks)?);
         }
     }
     if arguments.json {
@@ -136,6 +150,27 @@ fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(
     let forks = forks::measure(name, arguments.forks, || subject.resume())?;
     report.forks.push(forks);
     Ok(())
+}
+
+/// Weighs clones of a real program, stopped early in its run.
+fn program_forks(run: Run, instances: u64) -> Result<forks::Row, BenchError> {
+    /// Somewhere in the start of an interpreter.
+    const SAFEPOINT: u64 = 20_000;
+    let guest = Guest::new(run)?;
+    let program = guest.compile(false, None)?;
+    let mut instance = guest.start(&program)?;
+    instance.stop_at_safepoint(SAFEPOINT);
+    let outcome = instance.run()?;
+    if !matches!(outcome, Outcome::Suspended(_)) {
+        return Err(BenchError::Unexpected(format!("{outcome:?}")));
+    }
+    let store = Store::open(guest.folder().join("store"))?;
+    let id = instance.snapshot()?.store(&store)?;
+    drop(instance);
+    let prepared = program.prepare(Arc::new(store.load(id)?))?;
+    forks::measure(guest.name().to_owned(), instances, || {
+        Ok(prepared.resume(guest.wasi(prepared.image())?)?)
+    })
 }
 
 fn idle(rows: &[forks::Row]) -> comfy_table::Table {

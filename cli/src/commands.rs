@@ -3,7 +3,9 @@
 pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod diff;
+pub(crate) mod export;
 pub(crate) mod gc;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod log;
 pub(crate) mod ls;
@@ -12,5 +14,6 @@ pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod snap;
+pub(crate) mod stats;
 pub(crate) mod tag;
 pub(crate) mod verify;

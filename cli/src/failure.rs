@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use wsnap::snapshots::{Damage, DecodeError, StoreError};
+use wsnap::snapshots::{Damage, DecodeError, ExportError, ImportError, StoreError};
 use wsnap::wasi::{RestoreError, WasiError};
 
 use crate::output;
@@ -121,6 +121,8 @@ macro_rules! failure_from {
 
 failure_from!(
     StoreError,
+    ExportError,
+    ImportError,
     RestoreError,
     WasiError,
     wsnap::Error,

@@ -49,7 +49,10 @@ enum Command {
     Tag(commands::tag::Tag),
     Rm(commands::rm::Rm),
     Gc(commands::gc::Gc),
+    Stats(commands::stats::Stats),
     Verify(commands::verify::Verify),
+    Export(commands::export::Export),
+    Import(commands::import::Import),
     Compile(commands::compile::Compile),
     Completions(commands::completions::Completions),
 }
@@ -74,7 +77,10 @@ impl Cli {
             Command::Tag(command) => command.execute(places),
             Command::Rm(command) => command.execute(places),
             Command::Gc(command) => command.execute(places),
+            Command::Stats(command) => command.execute(places),
             Command::Verify(command) => command.execute(places),
+            Command::Export(command) => command.execute(places),
+            Command::Import(command) => command.execute(places),
             Command::Compile(command) => command.execute(places),
             Command::Completions(command) => command.execute(),
         }

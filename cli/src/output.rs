@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Once;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::Table;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use wsnap::snapshots::ImageId;
 
@@ -152,6 +153,56 @@ fn show_progress(doing: String, is_done: &Receiver<Infallible>) {
         bar.tick();
     }
     bar.finish_and_clear();
+}
+
+/// Shows on a terminal how many bytes are done, and of how many, until it is dropped. Any thread may move it on.
+pub(crate) struct BytesProgress {
+    bar: ProgressBar,
+    since: Instant,
+    shown: Once,
+}
+
+impl BytesProgress {
+    /// Begins with no byte done; `doing` is a verb.
+    pub fn new(doing: &'static str, total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        let template = match total {
+            Some(_) => {
+                "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec} ({eta} left)"
+            }
+            None => "{spinner} {msg}: {binary_bytes}, {binary_bytes_per_sec}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(doing);
+        Self {
+            bar,
+            since: Instant::now(),
+            shown: Once::new(),
+        }
+    }
+
+    /// So many bytes are done altogether.
+    pub fn set(&self, done: u64) {
+        self.bar.set_position(done);
+        self.show();
+    }
+
+    /// What takes little time is not worth a flicker. On what is no terminal nothing is drawn anyway.
+    fn show(&self) {
+        if self.since.elapsed() >= PROGRESS_DELAY {
+            self.shown
+                .call_once(|| self.bar.set_draw_target(ProgressDrawTarget::stderr()));
+        }
+    }
+}
+
+impl Drop for BytesProgress {
+    fn drop(&mut self) {
+        // Messages that follow must find the line clear.
+        self.bar.finish_and_clear();
+    }
 }
 
 /// The first digits of an id, for tables and command lines that people type.

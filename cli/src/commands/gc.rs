@@ -68,10 +68,11 @@ struct FreedReport {
     temporary: AmountReport,
 }
 
+/// A number of files and the space that they take.
 #[derive(Clone, Copy, Serialize)]
-struct AmountReport {
-    count: u64,
-    bytes: u64,
+pub(in crate::commands) struct AmountReport {
+    pub count: u64,
+    pub bytes: u64,
 }
 
 #[derive(Serialize)]

@@ -8,3 +8,4 @@ mod housekeeping;
 mod running;
 mod sandbox;
 mod stored;
+mod transfer;

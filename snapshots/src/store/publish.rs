@@ -85,9 +85,7 @@ impl Store {
             state.content = self.put_memory(update, &mut added)?;
         }
         if !memories.is_empty() {
-            // Also for files that were there: another process may have renamed them a moment ago.
-            self.root.sync_directory(&self.root.join(LAYERS))?;
-            self.root.sync_directory(&self.root.join(MEMORIES))?;
+            self.publish_page_maps(&mut added)?;
         }
         let bytes = manifest.encode();
         let id = ImageId::of(&bytes);
@@ -129,13 +127,23 @@ impl Store {
                 self.put_layers(draft, &mut tree, &mut added)?;
             }
         }
-        self.root.sync_directory(&self.root.join(LAYERS))?;
-        self.root.sync_directory(&self.root.join(MEMORIES))?;
+        self.publish_page_maps(&mut added)?;
         self.stamp_written(&self.load_locked(id)?, &added.layers);
         Ok(())
     }
 
-    /// Stores a memory and returns its name. The names of its files are not durable yet.
+    /// Gives the page maps that have been written their names, after what they refer to is durable: one of them may take
+    /// the place of another that an image needs.
+    fn publish_page_maps(&self, added: &mut Added) -> Result<(), StoreError> {
+        // Also for files that were there: another process may have renamed them a moment ago.
+        self.root.sync_directory(&self.root.join(LAYERS))?;
+        for (_, page_map) in added.page_maps.drain(..) {
+            page_map.rename()?;
+        }
+        self.root.sync_directory(&self.root.join(MEMORIES))
+    }
+
+    /// Stores a memory but for the name of its page map, and returns its own. Nothing of it is durable yet.
     fn put_memory(
         &self,
         update: &MemoryUpdate<'_>,
@@ -157,7 +165,8 @@ impl Store {
             tree.set_leaf(*index, *hash);
         }
         let hash = tree.root();
-        if self.load_memory(hash).is_ok() {
+        let is_written = added.page_maps.iter().any(|(other, _)| *other == hash);
+        if is_written || self.load_memory(hash).is_ok() {
             return Ok(hash);
         }
         let new_layer = pieces(&changes.entries, required.len() as u32);
@@ -209,7 +218,7 @@ impl Store {
         }
     }
 
-    /// Publishes the new layer of a memory, if it has one, and the page map.
+    /// Gives the new layer of a memory, if it has one, its name, and writes the page map.
     fn put_layers(
         &self,
         draft: Draft<'_>,
@@ -240,7 +249,7 @@ impl Store {
         }
         let staged = Staged::content(&self.root, path)?;
         staged.write_at(&bytes, 0)?;
-        staged.rename()?;
+        added.page_maps.push((hash, staged));
         added.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -263,6 +272,8 @@ impl Store {
 struct Added {
     bytes: u64,
     layers: Vec<LayerId>,
+    /// Page maps that have been written and have no names yet.
+    page_maps: Vec<(MemoryHash, Staged)>,
 }
 
 /// A memory that is being written: a base, and above it a layer that has not been published.

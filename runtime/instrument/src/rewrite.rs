@@ -130,7 +130,10 @@ impl<'a> Builder<'_, 'a> {
         output.section(&globals);
         output.section(&self.exports(summaries));
         output.section(&self.elements()?);
-        if !self.module.data.is_empty() {
+        // Every instance has some state for each data segment, and programs can have ten thousands of them.
+        let has_data = self.module.data.iter().any(|data| data.active.is_none())
+            || summaries.iter().any(|summary| summary.names_data);
+        if has_data {
             output.section(&enc::DataCountSection {
                 count: self.module.data.len() as u32,
             });
@@ -140,7 +143,9 @@ impl<'a> Builder<'_, 'a> {
             output.section(&hints);
         }
         output.section(&self.code(&bodies)?);
-        output.section(&self.data());
+        if has_data {
+            output.section(&self.data());
+        }
         if let Some(range) = &self.module.name_section {
             let data = Cow::Borrowed(&self.module.bytes[range.clone()]);
             output.section(&enc::CustomSection {
@@ -433,7 +438,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(section)
     }
 
-    /// The data segments: active ones are empty, as the host lays out the initial memory, and a segment that has been
+    /// The data segments, if the module has any that code can name: active ones are empty, as the host lays out the initial memory, and a segment that has been
     /// applied counts as dropped.
     fn data(&self) -> enc::DataSection {
         let mut section = enc::DataSection::new();

@@ -28,6 +28,8 @@ pub(crate) struct Summary {
     pub tail_calls_indirectly: bool,
     /// Whether exceptions can be caught.
     pub catches: bool,
+    /// Whether an instruction names a data segment.
+    pub names_data: bool,
     /// Whether exceptions or references to them occur.
     pub exceptions: bool,
     /// Number of instructions.
@@ -108,6 +110,10 @@ impl Summary {
             Operator::RefFunc { function_index } => self.referenced.push(function_index),
             Operator::TryTable { .. } => (self.catches, self.exceptions) = (true, true),
             Operator::Throw { .. } | Operator::ThrowRef => self.exceptions = true,
+            Operator::MemoryInit { .. }
+            | Operator::DataDrop { .. }
+            | Operator::ArrayNewData { .. }
+            | Operator::ArrayInitData { .. } => self.names_data = true,
             Operator::TableSet { table }
             | Operator::TableFill { table }
             | Operator::TableGrow { table }

@@ -115,8 +115,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
 /// Says on a terminal what is being done, until the returned value is dropped.
 pub(crate) fn progress(doing: String) -> Progress {
     let (done, is_done) = mpsc::channel::<Infallible>();
-    let shows = io::stderr().is_terminal();
-    let thread = shows.then(|| thread::spawn(move || show_progress(doing, &is_done)));
+    let thread = shows_progress().then(|| thread::spawn(move || show_progress(doing, &is_done)));
     Progress {
         done: Some(done),
         thread,
@@ -189,6 +188,17 @@ impl BytesProgress {
         self.show();
     }
 
+    /// So many more bytes are done.
+    pub fn add(&self, done: u64) {
+        self.bar.inc(done);
+        self.show();
+    }
+
+    /// Writes to standard output in between.
+    pub fn result(&self, text: impl fmt::Display) -> Result<(), Failure> {
+        self.bar.suspend(|| result(text))
+    }
+
     /// What takes little time is not worth a flicker. On what is no terminal nothing is drawn anyway.
     fn show(&self) {
         if self.since.elapsed() >= PROGRESS_DELAY {
@@ -203,6 +213,11 @@ impl Drop for BytesProgress {
         // Messages that follow must find the line clear.
         self.bar.finish_and_clear();
     }
+}
+
+/// Whether somebody sees how far something has come.
+pub(crate) fn shows_progress() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// The first digits of an id, for tables and command lines that people type.

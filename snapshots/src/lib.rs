@@ -68,9 +68,9 @@ pub use memory_tree::MemoryTree;
 pub use page_map::{Extent, LAYERS_MAX, PAGE_SIZE, mappings_max};
 pub use record::{NewRecord, Record};
 pub use store::{
-    Amount, Freed, GcOptions, GcReport, ImageEntry, KeptBecause, Layer, MemoryUpdate, PageSource,
-    Published, Removed, Retention, Statistics, Store, StoreLock, StoredImage, StoredMemory,
-    check_name,
+    Amount, Freed, GcOptions, GcReport, ImageEntry, Item, KeptBecause, Layer, MemoryUpdate,
+    PageSource, Published, Removed, Retention, Statistics, Store, StoreLock, StoredImage,
+    StoredMemory, Verification, check_name,
 };
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};

@@ -22,6 +22,7 @@ mod absorb;
 mod faults;
 mod files;
 mod gc;
+mod inventory;
 mod layer;
 mod load;
 mod lock;
@@ -50,6 +51,7 @@ use files::{ResultExt, Root, Staged};
 
 pub use faults::{Faults, Operation, OperationKind};
 pub use gc::{Amount, Freed, GcOptions, GcReport, KeptBecause};
+pub use inventory::{Item, Verification};
 pub use layer::Layer;
 pub use load::{StoredImage, StoredMemory};
 pub use lock::StoreLock;

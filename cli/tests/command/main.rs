@@ -9,3 +9,4 @@ mod running;
 mod sandbox;
 mod stored;
 mod transfer;
+mod verify;

@@ -130,7 +130,7 @@ impl Store {
         self.root.join(RECORDS).join(format!("{id}{EXTENSION}"))
     }
 
-    fn read_record(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
+    pub(super) fn read_record(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
         let path = self.record_path(id);
         let Some(bytes) = files::read_if_exists(&path, RECORD_LEN_MAX, "record")? else {
             return Ok(None);

@@ -159,7 +159,11 @@ impl Store {
         }
     }
 
-    fn reference(&self, folder: &str, name: &str) -> Result<Option<ImageId>, StoreError> {
+    pub(super) fn reference(
+        &self,
+        folder: &str,
+        name: &str,
+    ) -> Result<Option<ImageId>, StoreError> {
         let path = self.root.join(folder).join(name);
         let Some(text) = files::read_if_exists(&path, TEXT_LEN_MAX, "reference")? else {
             return Ok(None);

@@ -62,7 +62,7 @@ impl StoredImage {
 
 impl StoredMemory {
     /// The leaves that are not zero by their hash, and those that are stored, whatever their hash says.
-    fn leaves_to_check(&self) -> Vec<u32> {
+    pub(super) fn leaves_to_check(&self) -> Vec<u32> {
         let stretches = self
             .extents()
             .iter()
@@ -73,7 +73,7 @@ impl StoredMemory {
     }
 
     /// Where the first of `leaves` starts that does not have the content that the hash tree names.
-    fn first_damage(
+    pub(super) fn first_damage(
         &self,
         leaves: &[u32],
         progress: &(dyn Fn(u64) + Sync),

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use rustix::pty::OpenptFlags;
 use serde_json::Value;
 
 use crate::sandbox::Sandbox;
@@ -125,6 +126,39 @@ fn an_export_replaces_a_file_at_once_and_only_its_owner_can_read_it() {
     assert!(link.is_symlink(), "what it points at was written");
     sandbox.expect(0, &["export", &id, "/dev/null"]);
     sandbox.expect(1, &["export", &id, "."]);
+}
+
+/// The two ends of a new terminal: the one that shows it, and the one that programs run in.
+fn terminal() -> (fs::File, fs::File) {
+    let screen = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    rustix::pty::grantpt(&screen).expect("granted");
+    rustix::pty::unlockpt(&screen).expect("unlocked");
+    let name = rustix::pty::ptsname(&screen, Vec::new()).expect("a name");
+    let path = name.to_str().expect("a path");
+    let inside = fs::File::options().read(true).write(true).open(path);
+    (screen.into(), inside.expect("the inner end"))
+}
+
+#[test]
+fn terminals_are_spared_from_exports() {
+    let sandbox = Sandbox::new();
+    let id = Stored::new(&sandbox).image(1, 1).to_string();
+    let (_screen, inside) = terminal();
+    let mut export = sandbox.command(&["export", &id, "-"]);
+    let output = export.stderr(Stdio::piped()).stdout(inside).output();
+    let output = output.expect("the binary runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("terminal") && stderr.contains("hint:"),
+        "{stderr}"
+    );
+    let (_screen, inside) = terminal();
+    let output = sandbox.command(&["import", "-"]).stdin(inside).output();
+    let output = output.expect("the binary runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("terminal"), "{stderr}");
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn more(to: &mut fmt::Formatter<'_>, count: usize, shown: usize) -> fmt::Result 
 fn call_stack(to: &mut fmt::Formatter<'_>, stack: &StackReport) -> fmt::Result {
     let Change { old, new } = &stack.frame_count;
     if (stack.common, stack.common) == (*old, *new) {
-        return write!(to, "\n\ncall stack: {new} frames, all unchanged");
+        let frames = output::count(*new as u64, "frame", "frames");
+        return write!(to, "\n\ncall stack: {frames}, unchanged");
     }
     write!(
         to,

@@ -7,6 +7,7 @@
 //!   - [`stop`]: how soon a program stands still, what storing and resuming it costs, and how fast it is then
 //!   - [`report`]: what becomes of these figures
 //! - [`resume`]: how soon a resumed program executes its first instruction, and what idle clones of it cost
+//! - [`snapshot`]: what a snapshot of a program that goes on costs, beside writing the same bytes to a file
 //! - [`statistics`]: medians and percentiles
 //!
 //! Nothing here fails because something is slow: figures are for people, and for whoever compares two of them.
@@ -17,6 +18,7 @@ mod programs;
 mod report;
 mod resume;
 mod run;
+mod snapshot;
 mod statistics;
 mod stop;
 
@@ -30,7 +32,7 @@ use std::process::ExitCode;
     help_expected = true,
     args_conflicts_with_subcommands = true,
     subcommand_precedence_over_arg = true,
-    after_help = "Examples:\n  cargo run --release -p wsnap-bench\n  cargo run --release -p wsnap-bench -- --rounds 11 pi quickjs\n  cargo run --release -p wsnap-bench -- --json > figures.json\n  cargo run --release -p wsnap-bench -- resume --sizes 1,1024"
+    after_help = "Examples:\n  cargo run --release -p wsnap-bench\n  cargo run --release -p wsnap-bench -- --rounds 11 pi quickjs\n  cargo run --release -p wsnap-bench -- --json > figures.json\n  cargo run --release -p wsnap-bench -- resume --sizes 1,1024\n  cargo run --release -p wsnap-bench -- snapshot --size 1024"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -43,6 +45,8 @@ struct Arguments {
 enum Command {
     /// Time resuming prepared images, up to the first instruction and to the first result, and weigh idle clones
     Resume(resume::Arguments),
+    /// Time snapshots of a program that goes on, beside writing the same bytes to a file
+    Snapshot(snapshot::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         None => programs::measure_all(&arguments.programs),
         Some(Command::Resume(arguments)) => resume::measure_all(arguments),
+        Some(Command::Snapshot(arguments)) => snapshot::measure_all(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

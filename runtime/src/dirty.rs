@@ -52,8 +52,9 @@ impl Watch {
         matches!(self, Self::Armed(_))
     }
 
-    /// The pages that were written since the last scan, or, if this is the first one or the kernel cannot note writes, all that were ever
-    /// written. Pages that the guest writes at the same time may be in this result or in the next one.
+    /// The pages that were written since the last scan, or, if this is the first one or the kernel cannot note writes, all
+    /// that were ever written. Pages that the guest writes at the same time may be in this result or in the next one. Some
+    /// pages can be among them that were only read, or lie near others.
     ///
     /// What cannot be found out counts as written.
     pub fn scan(&self, mapping: &Mapping) -> Ranges {
@@ -112,32 +113,50 @@ fn register(mapping: &Mapping) -> io::Result<OwnedFd> {
 /// `UFFD_USER_MODE_ONLY`: what processes without privileges may ask for.
 const USER_MODE_ONLY: u32 = 1;
 
-/// What a scan looks for.
-struct Search {
-    flags: u64,
-    mask: u64,
-    any_of: u64,
+/// What of `written` is anonymous, so that it can have been written; all of it if nobody knows.
+pub(crate) fn private(mapping: &Mapping, written: Ranges) -> Ranges {
+    match scan(mapping, &PRIVATE).or_else(|_| read_pagemap(mapping)) {
+        Ok(private) => written.intersection(&private),
+        Err(_) => written,
+    }
 }
 
-/// Anonymous pages that are not write-protected; they are, afterwards.
+/// What a scan looks for: pages that have all categories of the mask, and one of `any_of` if there are any.
+struct Search {
+    flags: u64,
+    /// The categories that a page must not have, of those in the mask.
+    inverted: u64,
+    mask: u64,
+    any_of: u64,
+    returned: u64,
+}
+
+/// Pages that are not write-protected; they are, afterwards. For exactly this question the kernel has a way that takes 0.4 ms
+/// for a gigabyte of protected pages rather than 8 ms; it also finds pages of files, and some that do not exist.
 const WRITTEN: Search = Search {
     flags: (raw::PM_SCAN_WP_MATCHING | raw::PM_SCAN_CHECK_WPASYNC) as u64,
-    mask: (raw::PAGE_IS_WRITTEN | raw::PAGE_IS_FILE) as u64,
+    inverted: 0,
+    mask: raw::PAGE_IS_WRITTEN as u64,
     any_of: 0,
+    returned: raw::PAGE_IS_WRITTEN as u64,
 };
 
 /// Anonymous pages, in memory or swapped out.
 const PRIVATE: Search = Search {
     flags: 0,
+    inverted: raw::PAGE_IS_FILE as u64,
     mask: raw::PAGE_IS_FILE as u64,
     any_of: (raw::PAGE_IS_PRESENT | raw::PAGE_IS_SWAPPED) as u64,
+    returned: raw::PAGE_IS_PRESENT as u64,
 };
 
 /// Pages in memory or swapped out.
 const PRESENT: Search = Search {
     flags: 0,
+    inverted: 0,
     mask: 0,
     any_of: (raw::PAGE_IS_PRESENT | raw::PAGE_IS_SWAPPED) as u64,
+    returned: raw::PAGE_IS_PRESENT as u64,
 };
 
 /// One call of `PAGEMAP_SCAN`, which returns how many regions it has found.
@@ -185,10 +204,10 @@ fn scan(mapping: &Mapping, search: &Search) -> io::Result<Ranges> {
             vec: regions.as_mut_ptr() as u64,
             vec_len: REGIONS_PER_SCAN as u64,
             max_pages: 0,
-            category_inverted: raw::PAGE_IS_FILE.into(),
+            category_inverted: search.inverted,
             category_mask: search.mask,
             category_anyof_mask: search.any_of,
-            return_mask: raw::PAGE_IS_PRESENT.into(),
+            return_mask: search.returned,
         };
         // SAFETY: the argument and the vector of regions that it points at are borrowed exclusively for the call; the
         // range belongs to the mapping. Write protection is asynchronous there and changes no content.

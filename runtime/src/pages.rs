@@ -3,18 +3,19 @@
 //!
 //! ```text
 //!  guest runs ─────────────────────────────┬─ stands ─┬─ runs ────────────────────────────
-//!  prepare:   scan, copy or divide         │          │
+//!  prepare:   scan, copy or divide,        │          │
+//!             scan and copy until little   │          │
 //!  freeze:                                 │ scan,    │
 //!                                          │ copy     │
 //!  store:                                  │          │ reads copies and twin ── stored
 //! ```
 //!
-//! What was written since the base is found and set aside while the guest runs. Whatever it writes after that is found by the
-//! second scan, and copied once more while it stands still: little, because the first write to each page costs a fault. So
-//! the pause does not depend on the size of the memory, nor on how much of it is dirty, but on what the guest writes within
-//! some milliseconds. When the kernel cannot tell what was written since a moment, everything happens within the pause.
+//! What was written since the base is found and set aside while the guest runs. Whatever it writes after that is found by
+//! the next scan, and copied once more: while it runs, as long as that is much, and at last while it stands still. Each round finds
+//! less, because the first write to each page costs the guest more than copying it costs us. So the pause does not depend
+//! on how much of the memory is dirty, but on what the guest writes within a fraction of a millisecond. When the kernel cannot tell what was written since a moment, everything happens within the pause.
 
-use crate::dirty::Watch;
+use crate::dirty::{self, Watch};
 use crate::memory::{Mapping, page_size};
 use crate::ranges::Ranges;
 use crate::twin::{self, Twin};
@@ -25,6 +26,10 @@ use wsnap_snapshots::{PageSource, StoredImage};
 
 /// How many bytes are copied while the guest runs, rather than kept by a twin.
 const EARLY_COPY_BYTES_MAX: u64 = 64 << 20;
+/// So many bytes are left to be copied while the guest stands still: less than a millisecond.
+const LATE_COPY_BYTES_WANTED: u64 = 2 << 20;
+/// So often is copied what the guest wrote during the round before.
+const EARLY_ROUNDS_MAX: u32 = 8;
 /// How many bytes are always copied while the guest stands still.
 const LATE_COPY_BYTES_MIN: u64 = 1 << 20;
 /// Copying one byte takes as long as making a twin of a process with so many bytes of memory, in pages of 4 KiB: measured
@@ -52,11 +57,22 @@ struct State {
     early: Option<Early>,
 }
 
-/// Content of memories that was set aside while the guest was running. What it wrote meanwhile is not right.
+/// Content of memories that was set aside. What the guest wrote after it is not right.
+#[derive(Default)]
 struct Early {
-    copies: Vec<Copies>,
+    /// Of each round those of all memories; later ones go before.
+    copies: Vec<Vec<Copies>>,
     /// Keeps everything, if it was too much to be copied, and how large the memories were.
     twin: Option<(Arc<Twin>, Vec<u64>)>,
+}
+
+/// How a scan is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Precision {
+    /// It may find pages that were only read.
+    Fast,
+    /// It takes up to 4 ms for a gigabyte, and finds no pages of files that were only read.
+    Exact,
 }
 
 /// Which bytes of the memories may differ from which image.
@@ -112,28 +128,51 @@ impl Pages {
             // Nobody could tell what the guest writes from here on.
             return;
         }
-        self.scan(&mut state);
+        self.scan(&mut state, Precision::Exact);
         let dirty = self.dirty(&state);
         let bytes: u64 = dirty.iter().map(Ranges::byte_len).sum();
-        state.early = if bytes <= EARLY_COPY_BYTES_MAX {
-            self.copy(&dirty, |memory, range, to| {
-                twin::read_own(memory.base() as usize + range.start as usize, to)
-            })
-            .ok()
-            .map(|copies| Early { copies, twin: None })
-        } else {
-            self.twin().map(|twin| Early {
-                copies: Vec::new(),
-                twin: Some(twin),
-            })
+        let mut early = Early {
+            copies: Vec::new(),
+            twin: None,
         };
+        if bytes <= EARLY_COPY_BYTES_MAX {
+            let Ok(copies) = self.copy_running(&dirty) else {
+                return;
+            };
+            early.copies.push(copies);
+        } else {
+            early.twin = self.twin();
+            if early.twin.is_none() {
+                return;
+            }
+        }
+        for _ in 0..EARLY_ROUNDS_MAX {
+            self.scan(&mut state, Precision::Fast);
+            let Some((_, written)) = state.scans.last() else {
+                break;
+            };
+            let Ok(copies) = self.copy_running(written) else {
+                return;
+            };
+            early.copies.push(copies);
+            if written.iter().map(Ranges::byte_len).sum::<u64>() <= LATE_COPY_BYTES_WANTED {
+                break;
+            }
+        }
+        state.early = Some(early);
+    }
+
+    fn copy_running(&self, dirty: &[Ranges]) -> io::Result<Vec<Copies>> {
+        self.copy(dirty, |memory, range, to| {
+            twin::read_own(memory.base() as usize + range.start as usize, to)
+        })
     }
 
     /// What was written since the base, up to now. The guest stands still until the result has been read.
     pub fn written(&self) -> Written {
         let mut state = self.locked();
         state.early = None;
-        let moment = self.scan(&mut state);
+        let moment = self.scan(&mut state, Precision::Exact);
         Written {
             moment,
             base: state.base.clone(),
@@ -151,11 +190,11 @@ impl Pages {
         for (watch, memory) in state.watches.iter_mut().zip(&self.memories) {
             watch.arm(memory);
         }
-        let moment = self.scan(&mut state);
+        let moment = self.scan(&mut state, Precision::Fast);
         let dirty = self.dirty(&state);
         let early = state.early.take();
         let late = match &early {
-            // The scan before was that of `prepare`.
+            // The scan before was the last one of `prepare`.
             Some(_) => state.scans.last().map(|(_, written)| written.clone()),
             None => None,
         };
@@ -164,22 +203,23 @@ impl Pages {
         let sizes = self.memories.iter().map(|memory| memory.size() as u64);
         let limit = LATE_COPY_BYTES_MIN.max(sizes.sum::<u64>() / TWIN_BYTES_PER_COPIED_BYTE);
         let twin = (bytes > limit).then(|| self.twin()).flatten();
-        let (early, late) = match twin {
+        let kept = match twin {
             // It has everything as it is now.
-            Some(twin) => {
-                let copies = Vec::new();
-                let twin = Some(twin);
-                (Some(Early { copies, twin }), Vec::new())
-            }
+            Some(twin) => Early {
+                copies: Vec::new(),
+                twin: Some(twin),
+            },
             None => {
                 let late = self.copy(&late, |memory, range, to| {
                     memory.copy_out(range, to);
                     Ok(())
                 })?;
-                (early, late)
+                let mut kept = early.unwrap_or_default();
+                kept.copies.push(late);
+                kept
             }
         };
-        let frozen = self.frozen(early, late);
+        let frozen = self.frozen(kept);
         let written = Written {
             moment,
             base: state.base.clone(),
@@ -199,9 +239,18 @@ impl Pages {
         }
     }
 
-    fn scan(&self, state: &mut State) -> Moment {
+    fn scan(&self, state: &mut State, precision: Precision) -> Moment {
         let watches = state.watches.iter().zip(&self.memories);
-        let written = watches.map(|(watch, memory)| watch.scan(memory)).collect();
+        let written = watches
+            .map(|(watch, memory)| {
+                let written = watch.scan(memory);
+                // Without a base there are no pages of files that could have been found in error.
+                match precision {
+                    Precision::Exact if state.base.is_some() => dirty::private(memory, written),
+                    Precision::Exact | Precision::Fast => written,
+                }
+            })
+            .collect();
         state.now += 1;
         state.scans.push((state.now, written));
         state.now
@@ -242,20 +291,17 @@ impl Pages {
         Some((Arc::new(twin.ok()?), sizes))
     }
 
-    fn frozen(&self, early: Option<Early>, late: Vec<Copies>) -> Vec<Frozen> {
-        let (early, twin) = early.map_or_else(Default::default, |early| (early.copies, early.twin));
-        let mut early = early.into_iter();
-        let mut late = late.into_iter();
+    fn frozen(&self, kept: Early) -> Vec<Frozen> {
+        let mut rounds: Vec<_> = kept.copies.into_iter().map(Vec::into_iter).collect();
         let memories = self.memories.iter().enumerate();
         memories
             .map(|(index, memory)| Frozen {
-                twin: twin.as_ref().map(|(twin, sizes)| TwinMemory {
+                twin: kept.twin.as_ref().map(|(twin, sizes)| TwinMemory {
                     twin: twin.clone(),
                     address: memory.base() as usize,
                     byte_len: sizes[index],
                 }),
-                early: early.next().unwrap_or_default(),
-                late: late.next().unwrap_or_default(),
+                copies: rounds.iter_mut().filter_map(Iterator::next).collect(),
             })
             .collect()
     }
@@ -319,9 +365,8 @@ struct TwinMemory {
 /// What was dirty in a memory at one moment. Nothing else of it can be read.
 pub(crate) struct Frozen {
     twin: Option<TwinMemory>,
-    early: Copies,
-    /// Goes before the rest.
-    late: Copies,
+    /// Later ones go before earlier ones.
+    copies: Vec<Copies>,
 }
 
 impl PageSource for Frozen {
@@ -334,8 +379,9 @@ impl PageSource for Frozen {
             memory.twin.read(memory.address + offset as usize, kept)?;
             behind.fill(0);
         }
-        self.early.overlay(offset, buffer);
-        self.late.overlay(offset, buffer);
+        for copies in &self.copies {
+            copies.overlay(offset, buffer);
+        }
         Ok(())
     }
 }

@@ -54,6 +54,22 @@ impl Ranges {
             .map(move |range| range.start.max(bounds.start)..range.end.min(bounds.end))
     }
 
+    /// What is in both sets.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        while let (Some(one), Some(another)) = (ours.peek(), theirs.peek()) {
+            let start = one.start.max(another.start);
+            both.push(start..one.end.min(another.end).max(start));
+            if one.end < another.end {
+                ours.next();
+            } else {
+                theirs.next();
+            }
+        }
+        both
+    }
+
     /// What is below `end`.
     pub fn below(mut self, end: u64) -> Self {
         self.0.retain(|range| range.start < end);
@@ -85,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn unions_are_what_a_set_of_numbers_says() {
+    fn unions_and_intersections_are_what_sets_of_numbers_say() {
         let mut seed = 1u32;
         let mut random = || {
             seed = seed.wrapping_mul(1_103_515_245).wrapping_add(12345);
@@ -108,6 +124,8 @@ mod tests {
             let union = a.union(&b);
             assert_eq!(numbers(&union), &numbers(&a) | &numbers(&b));
             assert_eq!(union.byte_len(), numbers(&union).len() as u64);
+            let both = a.intersection(&b);
+            assert_eq!(numbers(&both), &numbers(&a) & &numbers(&b));
             let pairs = union.as_slice().windows(2);
             assert!(pairs.into_iter().all(|pair| pair[0].end < pair[1].start));
         }

@@ -95,6 +95,34 @@ fn a_program_with_much_dirty_memory_goes_on_and_each_image_ends_the_same() {
 }
 
 #[test]
+fn a_resumed_program_goes_on_and_each_image_ends_the_same() {
+    let program = Program::new(&engine(None, false, false), MIXER.into()).expect("it compiles");
+    let call = mixer_call(120_000_000, 8 << 20);
+    let wasm = wat::parse_str(MIXER).expect("it is a module");
+    let expected = whole(&wasm, &call);
+    let (_directory, store) = empty_store();
+    let mut instance = start(&program, call, &Output::new(), false);
+    instance.stop_at_safepoint(20_000_000);
+    assert!(matches!(instance.run(), Ok(Outcome::Suspended(_))));
+    let snapshot = instance.snapshot().expect("it can be stored");
+    let mut id = snapshot.store(&store).expect("the store takes it");
+    // Each time its memory is made of the layers of the time before.
+    for round in 0..8 {
+        let output = Output::new();
+        let mut instance = resume(&program, &store, id, &output);
+        let handle = instance.handle();
+        let images = std::thread::scope(|scope| {
+            let taker = scope.spawn(|| take_all(&handle, &store));
+            let outcome = instance.run().expect("the program runs");
+            assert_eq!(seen(instance, outcome, output), expected, "round {round}");
+            taker.join().expect("snapshots are taken")
+        });
+        assert!(!images.is_empty(), "no snapshot in round {round}");
+        id = images[images.len().min(2) - 1];
+    }
+}
+
+#[test]
 fn text_guests_go_on_while_snapshots_are_taken_and_each_image_ends_the_same() {
     let engine = engine(None, false, false);
     let mut taken = 0;

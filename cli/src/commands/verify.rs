@@ -171,7 +171,10 @@ fn conclude(checked: &[Checked]) -> Result<ExitCode, Failure> {
     if damaged_images == 0 {
         return Err(
             Failure::new(format!("all images are intact, but {others} damaged"))
-                .hint("`wsnap rm` and `wsnap tag` remove or replace what is not needed"),
+                .hint(
+            "no program is lost: `wsnap tag --delete TAG` deletes a tag, `wsnap gc` what no image uses; the files of \
+             damaged records and names can be deleted by hand",
+        ),
         );
     }
     let mut message = format!("{damaged_images} of {images} images cannot be resumed");

@@ -198,16 +198,9 @@ impl Instance {
             let Some((memory, _)) = &data.active else {
                 continue;
             };
-            let name = Name::DataOffset(segment).in_module(module);
-            let function = self.function(&name)?;
-            let mut offset = [Val::I32(0)];
-            function
-                .call(&mut self.store, &[], &mut offset)
-                .map_err(Error::Instantiate)?;
-            let start = match offset[0] {
-                Val::I64(offset) => offset as u64,
-                Val::I32(offset) => u64::from(offset as u32),
-                _ => u64::MAX,
+            let start = match data.constant_offset() {
+                Some(offset) => offset,
+                None => self.data_offset(module, segment)?,
             };
             let mapping = &self.memories[*memory as usize];
             let range = usize::try_from(start)
@@ -218,6 +211,21 @@ impl Instance {
             }
         }
         Ok(())
+    }
+
+    /// Where an active data segment goes whose offset is computed from globals.
+    fn data_offset(&mut self, module: &Module<'_>, segment: u32) -> Result<u64> {
+        let name = Name::DataOffset(segment).in_module(module);
+        let function = self.function(&name)?;
+        let mut offset = [Val::I32(0)];
+        function
+            .call(&mut self.store, &[], &mut offset)
+            .map_err(Error::Instantiate)?;
+        Ok(match offset[0] {
+            Val::I64(offset) => offset as u64,
+            Val::I32(offset) => u64::from(offset as u32),
+            _ => u64::MAX,
+        })
     }
 }
 

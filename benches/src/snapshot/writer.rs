@@ -106,8 +106,8 @@ fn start(mib: u64, stdin: OwnedFd, stdout: OwnedFd) -> Result<Instance, BenchErr
     let config = WasiConfig {
         args: vec!["writer".into()],
         streams: StandardStreams {
-            stdin: Stdio::Descriptor(stdin.into()),
-            stdout: Stdio::Descriptor(stdout.into()),
+            stdin: Stdio::Descriptor(stdin),
+            stdout: Stdio::Descriptor(stdout),
             ..StandardStreams::default()
         },
         ..WasiConfig::default()

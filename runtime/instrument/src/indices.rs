@@ -24,7 +24,7 @@ pub(crate) struct Indices {
     pub dummies: BTreeMap<u32, u32>,
     /// Helpers for instructions on segments, each with its function.
     pub segments: BTreeMap<SegmentOperation, u32>,
-    /// Functions that compute the offsets of active data segments.
+    /// Functions that compute the offsets of active data segments, where these are no constants.
     pub data_offsets: BTreeMap<u32, u32>,
     pub hook_type: u32,
     pub safepoint_type: u32,
@@ -88,7 +88,7 @@ impl Indices {
                 .collect(),
             data_offsets: (0u32..)
                 .zip(&module.data)
-                .filter(|(_, data)| data.active.is_some())
+                .filter(|(_, data)| data.active.is_some() && data.constant_offset().is_none())
                 .map(|(segment, _)| (segment, function()))
                 .collect(),
             types,

@@ -9,7 +9,7 @@ use std::ops::Range;
 use wasmparser::types::CoreTypeId;
 use wasmparser::{
     ConstExpr, DataKind, ElementItems, ExternalKind, FuncToValidate, FuncType, FunctionBody,
-    GlobalType, MemoryType, Parser, Payload, TableType, TypeRef, UnpackedIndex, ValType,
+    GlobalType, MemoryType, Operator, Parser, Payload, TableType, TypeRef, UnpackedIndex, ValType,
     ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
@@ -42,6 +42,22 @@ pub struct DataSegment<'a> {
     pub active: Option<(u32, ConstExpr<'a>)>,
     /// The bytes of the segment.
     pub bytes: &'a [u8],
+}
+
+impl DataSegment<'_> {
+    /// Where an active segment goes, if that is written down as a number. Otherwise the rewritten module has a function
+    /// that computes it.
+    pub fn constant_offset(&self) -> Option<u64> {
+        let (_, expression) = self.active.as_ref()?;
+        let mut operators = expression.get_operators_reader();
+        let offset = match operators.read().ok()? {
+            Operator::I32Const { value } => u64::from(value as u32),
+            Operator::I64Const { value } => value as u64,
+            _ => return None,
+        };
+        // Extended constant expressions go on with arithmetic.
+        matches!(operators.read().ok()?, Operator::End).then_some(offset)
+    }
 }
 
 /// The sections of a module, and what is needed to look at any function body alone.
@@ -444,7 +460,7 @@ impl<'a> Module<'a> {
 /// Adds the functions that a constant expression refers to.
 fn collect_referenced(expression: &ConstExpr<'_>, functions: &mut Vec<u32>) -> Result<()> {
     for operator in expression.get_operators_reader() {
-        if let wasmparser::Operator::RefFunc { function_index } = operator? {
+        if let Operator::RefFunc { function_index } = operator? {
             functions.push(function_index);
         }
     }

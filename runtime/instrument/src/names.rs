@@ -36,7 +36,7 @@ pub enum Name {
     Function(u32),
     /// A helper for clones.
     Helper(u32),
-    /// `() -> offset`: where an active data segment goes.
+    /// `() -> offset`: where an active data segment goes, unless that is a constant.
     DataOffset(u32),
     /// In a module of clones: the clone with this number.
     Clone(u32),

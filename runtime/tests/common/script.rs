@@ -164,15 +164,19 @@ impl<'e> World<'e> {
             let Some((index, _)) = &data.active else {
                 continue;
             };
-            let offset = instance
-                .get_func(&mut *store, &name(Name::DataOffset(segment)))
-                .ok_or_else(missing)?;
-            let mut start = [Val::I32(0)];
-            offset.call(&mut *store, &[], &mut start)?;
-            let start = start[0].i64().map_or_else(
-                || u64::from(start[0].unwrap_i32() as u32),
-                |start| start as u64,
-            );
+            let start = if let Some(offset) = data.constant_offset() {
+                offset
+            } else {
+                let offset = instance
+                    .get_func(&mut *store, &name(Name::DataOffset(segment)))
+                    .ok_or_else(missing)?;
+                let mut start = [Val::I32(0)];
+                offset.call(&mut *store, &[], &mut start)?;
+                start[0].i64().map_or_else(
+                    || u64::from(start[0].unwrap_i32() as u32),
+                    |start| start as u64,
+                )
+            };
             let memory = instance
                 .get_memory(&mut *store, &name(Name::Memory(*index)))
                 .ok_or_else(missing)?;

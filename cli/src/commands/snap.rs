@@ -48,6 +48,20 @@ struct Report<'a> {
     pause_us: u64,
 }
 
+impl Report<'_> {
+    /// When the state was captured, and when it was safe.
+    fn moments(&self, stopped: bool) -> String {
+        let (taken, durable) = (self.taken_ms, self.durable_ms);
+        if stopped {
+            return format!("taken after {taken} ms, durable after {durable} ms");
+        }
+        let pause_ms = self.pause_us as f64 / 1000.0;
+        format!(
+            "taken after {taken} ms (the program stood still for {pause_ms:.1} ms), durable after {durable} ms"
+        )
+    }
+}
+
 impl Snap {
     pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
         let (store, entry) = self.find(places)?;
@@ -114,6 +128,7 @@ impl Snap {
             output::json_result(report)?;
         } else {
             output::result(id)?;
+            output::message(report.moments(self.stop));
         }
         if let Some(tag) = &self.tag {
             let id: ImageId = id.parse().map_err(|_| {

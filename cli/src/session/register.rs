@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 use wsnap::snapshots::Store;
 
 use crate::failure::Failure;
@@ -22,6 +22,8 @@ use crate::output;
 const FOLDER: &str = "running";
 const LOCK: &str = "lock";
 const ENTRY_EXTENSION: &str = "json";
+const SOCKET_EXTENSION: &str = "sock";
+const TEMPORARY_EXTENSION: &str = "new";
 /// Nobody but the owner of the store may ask for the memory of programs.
 const FOLDER_MODE: u32 = 0o700;
 const SOCKET_MODE: u32 = 0o600;
@@ -94,6 +96,7 @@ pub(crate) fn register(
     let lock = File::create(folder.join(LOCK)).map_err(failed)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(|error| failed(error.into()))?;
+    remove_leftovers(&folder).map_err(failed)?;
     if let Some(name) = &name {
         check_free(&folder, name)?;
     }
@@ -114,13 +117,42 @@ fn running_in(folder: &Path) -> Result<Vec<Entry>, Failure> {
         };
         if entry.is_stale() {
             let _ = fs::remove_file(&path);
-            let _ = fs::remove_file(&entry.socket);
+            remove_socket(&entry.socket);
         } else {
             entries.push(entry);
         }
     }
     entries.sort_unstable_by_key(|entry| entry.pid);
     Ok(entries)
+}
+
+/// Removes what processes have left behind that ended between two steps of entering. Needs the lock, so that nobody is
+/// entering.
+fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_leftover = match path.extension() {
+            Some(extension) if extension == SOCKET_EXTENSION => {
+                !path.with_extension(ENTRY_EXTENSION).exists()
+            }
+            Some(extension) => extension == TEMPORARY_EXTENSION,
+            None => false,
+        };
+        if is_leftover {
+            // Others may be cleaning up, too.
+            let _ = fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a socket, and the folder that was made for it if it has one.
+fn remove_socket(socket: &Path) {
+    let _ = fs::remove_file(socket);
+    if let Some(folder) = socket.parent() {
+        // Only an empty folder can be removed, and that of the register holds its lock.
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 fn check_free(folder: &Path, name: &str) -> Result<(), Failure> {
@@ -162,14 +194,16 @@ fn enter(
         host: host(),
         socket,
     };
-    let mut file = NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::Builder::new()
+        .suffix(&format!(".{TEMPORARY_EXTENSION}"))
+        .tempfile_in(folder)?;
     file.write_all(&serde_json::to_vec(&entry)?)?;
     file.persist(&registration.entry)?;
     Ok((registration, listener))
 }
 
 fn socket_path(folder: &Path, pid: u32) -> io::Result<(PathBuf, Option<TempDir>)> {
-    let name = format!("{pid}.sock");
+    let name = format!("{pid}.{SOCKET_EXTENSION}");
     let path = std::path::absolute(folder)?.join(&name);
     if path.as_os_str().len() < SOCKET_PATH_BYTES_MAX {
         return Ok((path, None));
@@ -256,6 +290,27 @@ mod tests {
         assert!(names(&store).is_empty());
         assert!(!registration.entry.exists());
         assert!(!registration.socket.exists());
+    }
+
+    #[test]
+    fn what_is_left_of_a_program_that_was_killed_while_it_registered_is_removed() {
+        let (_folder, store) = store();
+        let folder = store.directory().join(FOLDER);
+        create_folder(&folder).expect("a folder");
+        for name in ["4000000.sock", ".tmpzyxwvu.new"] {
+            fs::write(folder.join(name), "").expect("written");
+        }
+        let (registration, _listener) = register(&store, None, "pi.wasm").expect("registered");
+        let mut left: Vec<PathBuf> = fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        left.sort();
+        let socket = registration.socket.clone();
+        assert_eq!(
+            left,
+            [registration.entry.clone(), socket, folder.join(LOCK)]
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The guest fills its memory, then waits for orders: write to some pages, or to all of them, or go over all of them again
 //! and again. After each order a snapshot is taken in passing. The pause is what the program stood still; the image is
 //! durable when the call that stores it returns. In turn with each, as many bytes as were dirty are written to a file in the
-//! same folder and synced, as `dd` does it: that is the disk's speed, and what a snapshot that copies everything would
-//! take while the program stands still.
+//! same folder and synced, as `dd` does it: that is the disk's speed. So are as many as the memory has: that is what a
+//! snapshot would take that copies everything, and all of it would be a pause.
 
 mod writer;
 
@@ -55,6 +55,8 @@ struct Row {
     durable_ms: Spread,
     /// Writing and syncing the dirty bytes to a file.
     file_ms: Spread,
+    /// Writing and syncing as many bytes as the memory has.
+    full_copy_ms: Spread,
     /// How fast the snapshot becomes durable, relative to the file.
     speed_ratio: Spread,
     /// What the files of the store take on the disk more than before.
@@ -90,6 +92,7 @@ struct Seen {
     pause: Duration,
     durable: Duration,
     file: Duration,
+    full_copy: Duration,
     added: u64,
 }
 
@@ -109,7 +112,8 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Vec<Row>, BenchError>
         let store = Store::open(&directory).map_err(wsnap::Error::from)?;
         Writer::with(arguments.size, |writer| {
             for ((_, order, dirty), seen) in orders.iter().zip(&mut seen) {
-                seen.push(snapshot(writer, *order, dirty << 12, &store, folder)?);
+                let bytes = (dirty << 12, pages << 12);
+                seen.push(snapshot(writer, *order, bytes, &store, folder)?);
             }
             Ok(())
         })?;
@@ -128,7 +132,7 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Vec<Row>, BenchError>
 fn snapshot(
     writer: &mut Writer,
     order: Order,
-    dirty_bytes: u64,
+    (dirty_bytes, memory_bytes): (u64, u64),
     store: &Store,
     folder: &Path,
 ) -> Result<Seen, BenchError> {
@@ -142,10 +146,12 @@ fn snapshot(
     let pause = snapshot.pause();
     drop((snapshot, stored));
     writer.finish(order)?;
+    let path = folder.join("file");
     Ok(Seen {
         pause,
         durable,
-        file: write_file(&folder.join("file"), dirty_bytes)?,
+        file: write_file(&path, dirty_bytes)?,
+        full_copy: write_file(&path, memory_bytes)?,
         added,
     })
 }
@@ -200,6 +206,7 @@ impl Row {
             pause_ms: all(|seen| ms(seen.pause)),
             durable_ms: all(|seen| ms(seen.durable)),
             file_ms: all(|seen| ms(seen.file)),
+            full_copy_ms: all(|seen| ms(seen.full_copy)),
             speed_ratio: all(|seen| seen.file.as_secs_f64() / seen.durable.as_secs_f64()),
             added_bytes: all(|seen| seen.added as f64),
         }
@@ -214,6 +221,7 @@ fn rows(rows: &[Row]) -> comfy_table::Table {
         "most",
         "durable ms",
         "file ms",
+        "full copy ms",
         "speed ratio",
         "on disk KiB",
         "of the dirty",
@@ -228,6 +236,7 @@ fn rows(rows: &[Row]) -> comfy_table::Table {
             number(row.pause_ms.max),
             number(row.durable_ms.median),
             number(row.file_ms.median),
+            number(row.full_copy_ms.median),
             number(row.speed_ratio.median),
             number(added_kib),
             number(added_kib / kib),

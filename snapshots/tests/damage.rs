@@ -215,6 +215,38 @@ fn any_flipped_bit_in_a_layer_is_found() {
 }
 
 #[test]
+fn any_flipped_bit_in_a_record_and_any_cut_is_found() {
+    let (_folder, store, id) = victim();
+    let record = common::record(&store, id, None, 1, Some("job"));
+    let path = only_file(&store, "records");
+    let intact = fs::read(&path).unwrap();
+    let flipped = (0..intact.len() * 8).map(|bit| {
+        let mut bytes = intact.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    });
+    let cut = (0..intact.len()).map(|len| intact[..len].to_vec());
+    for bytes in flipped.chain(cut) {
+        fs::write(&path, &bytes).unwrap();
+        match store.records() {
+            Err(StoreError::Damaged {
+                what: "record",
+                path: named,
+                source: Damage::RecordChecksum,
+            }) => assert_eq!(named, path),
+            other => panic!("{other:?}"),
+        }
+        // Nobody deletes anything while it is not known what is needed.
+        match store.gc(&Default::default()) {
+            Err(StoreError::Damaged { what: "record", .. }) => (),
+            other => panic!("{other:?}"),
+        }
+    }
+    fs::write(&path, &intact).unwrap();
+    assert_eq!(store.records().unwrap(), [record]);
+}
+
+#[test]
 fn a_flipped_bit_in_a_module_is_found() {
     let (_folder, store, _) = victim();
     change(&only_file(&store, "modules"), |bytes| bytes[5] ^= 1);

@@ -122,6 +122,93 @@ fn a_resumed_program_goes_on_and_each_image_ends_the_same() {
     }
 }
 
+/// Reads standard input to its end or an error and returns how many bytes there were, and a sum over them.
+const READER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1025)
+    (func (export "run") (result i64 i64)
+        (local $at i32) (local $sum i64)
+        (local.set $at (i32.const 65536))
+        (loop $more
+            (i32.store (i32.const 0) (local.get $at))
+            (i32.store (i32.const 4) (i32.const 4194304))
+            (i32.store (i32.const 8) (i32.const 0))
+            (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (local.set $at (i32.add (local.get $at) (i32.load (i32.const 8))))
+            (br_if $more (i32.load (i32.const 8))))
+        (i64.extend_i32_u (i32.sub (local.get $at) (i32.const 65536)))
+        (loop $next
+            (if (i32.gt_u (local.get $at) (i32.const 65536)) (then
+                (local.set $at (i32.sub (local.get $at) (i32.const 8)))
+                (local.set $sum (i64.add
+                    (i64.mul (local.get $sum) (i64.const 7)) (i64.load (local.get $at))))
+                (br $next))))
+        (local.get $sum)))"#;
+
+#[test]
+fn what_devices_store_past_the_processor_is_in_the_images() {
+    use rustix::fs::{Mode, OFlags, open};
+    use wsnap::wasi::{StandardStreams, Stdio, Wasi, WasiConfig};
+
+    let program = Program::new(&engine(None, false, false), READER.into()).expect("it compiles");
+    let call = Call {
+        export: "run".into(),
+        arguments: Vec::new(),
+    };
+    let input: Vec<u8> = (0..(64_u32 << 20) / 4)
+        .flat_map(|number| number.wrapping_mul(0x9e37_79b1).to_le_bytes())
+        .collect();
+    let (directory, store) = empty_store();
+    let path = directory.path().join("input");
+    std::fs::write(&path, &input).expect("there is room for input");
+    // Not every file system knows it; then this is a read like any other.
+    let file = open(&path, OFlags::RDONLY | OFlags::DIRECT, Mode::empty())
+        .or_else(|_| open(&path, OFlags::RDONLY, Mode::empty()))
+        .expect("the input can be opened");
+    let config = WasiConfig {
+        streams: StandardStreams {
+            stdin: Stdio::Descriptor(file),
+            ..StandardStreams::default()
+        },
+        ..WasiConfig::default()
+    };
+    let wasi = Wasi::new(config).expect("the host state can be set up");
+    let mut instance = program.start(wasi, call).expect("the program starts");
+    let handle = instance.handle();
+    let check = |outcome: Outcome| {
+        let Outcome::Returned(values) = outcome else {
+            panic!("{outcome:?}");
+        };
+        let [Value::I64(count), Value::I64(sum)] = values[..] else {
+            panic!("{values:?}");
+        };
+        let (words, _) = input[..count as usize].as_chunks::<8>();
+        let expected = words.iter().rev().fold(0_u64, |sum, word| {
+            sum.wrapping_mul(7).wrapping_add(u64::from_le_bytes(*word))
+        });
+        assert_eq!(sum as u64, expected, "of {count} bytes");
+        count as usize
+    };
+    let snapshots = std::thread::scope(|scope| {
+        // Storing takes longer than reading.
+        let taker = scope.spawn(|| {
+            let taken = std::iter::repeat_with(|| handle.snapshot());
+            taken.map_while(Result::ok).collect::<Vec<_>>()
+        });
+        assert_eq!(
+            check(instance.run().expect("the program runs")),
+            input.len()
+        );
+        drop(instance);
+        taker.join().expect("snapshots are taken")
+    });
+    for snapshot in snapshots {
+        let id = snapshot.store(&store).expect("the store takes it");
+        let mut instance = resume(&program, &store, id, &Output::new());
+        check(instance.run().expect("the program goes on"));
+    }
+}
+
 #[test]
 fn text_guests_go_on_while_snapshots_are_taken_and_each_image_ends_the_same() {
     let engine = engine(None, false, false);

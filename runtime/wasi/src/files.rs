@@ -5,7 +5,7 @@
 use crate::calls::{Failure, Outcome};
 use crate::descriptors::{Descriptor, File};
 use crate::errno::Errno;
-use crate::memory::{Memory, Ranges};
+use crate::memory::{Memory, Ranges, touch};
 use crate::stat::NewTimes;
 use crate::streams::Standard;
 use crate::types::{FdFlags, FdStat, FileStat, FileType, Rights, flags};
@@ -26,9 +26,9 @@ fn read_file(
     offset: u64,
 ) -> Result<usize, Failure> {
     let mut buffers = memory.read_buffers(ranges);
-    Ok(retry_on_intr(|| {
-        preadv(&file.handle, &mut buffers, offset)
-    })?)
+    let count = retry_on_intr(|| preadv(&file.handle, &mut buffers, offset))?;
+    touch(&mut buffers, count);
+    Ok(count)
 }
 
 /// Writes at `offset`, or at the end of a file in append mode, whatever the offset, as Linux does it.

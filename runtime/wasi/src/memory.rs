@@ -117,9 +117,37 @@ impl<'m> Memory<'m> {
     }
 }
 
+/// Writes the first `count` bytes of what was read into buffers again, one byte of each page. File systems may have
+/// stored them without the processor, past all that notes which pages are written.
+pub(crate) fn touch(buffers: &mut [IoSliceMut<'_>], count: usize) {
+    /// No page is smaller.
+    const PAGE_BYTES: usize = 4096;
+    let mut rest = count;
+    for buffer in buffers {
+        let length = buffer.len().min(rest);
+        rest -= length;
+        let bytes = &mut buffer[..length];
+        for place in (0..length).step_by(PAGE_BYTES).chain(length.checked_sub(1)) {
+            // The compiler must not see that this changes nothing.
+            bytes[place] = std::hint::black_box(bytes[place]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn touching_changes_nothing() {
+        let mut bytes: Vec<u8> = (0..3 * 4096 + 5).map(|number| number as u8).collect();
+        let before = bytes.clone();
+        let (one, another) = bytes.split_at_mut(4097);
+        for count in [0, 1, 4097, 4098, before.len()] {
+            touch(&mut [IoSliceMut::new(one), IoSliceMut::new(another)], count);
+        }
+        assert_eq!(bytes, before);
+    }
 
     fn iovec(pointer: u32, length: u32) -> [u8; 8] {
         (u64::from(length) << 32 | u64::from(pointer)).to_le_bytes()

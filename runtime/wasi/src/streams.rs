@@ -6,6 +6,7 @@
 use crate::calls::{Failure, Stop};
 use crate::errno::Errno;
 use crate::interrupt::{Interrupter, Woken};
+use crate::memory::touch;
 use crate::types::FileType;
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
@@ -128,7 +129,10 @@ impl Stream {
                 self.await_ready(PollFlags::IN, interrupter, timeout)?;
             }
             match self.try_read(buffers) {
-                Ok(count) => return Ok(count),
+                Ok(count) => {
+                    touch(buffers, count);
+                    return Ok(count);
+                }
                 Err(HostErrno::AGAIN) => {
                     self.await_ready(PollFlags::IN, interrupter, timeout)?;
                 }

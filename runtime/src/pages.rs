@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsnap_snapshots::{PageSource, StoredImage};
 
-/// How many bytes are copied while the guest runs, rather than kept by a twin.
+/// How many bytes are copied at a time while the guest runs, rather than kept by a twin.
 const EARLY_COPY_BYTES_MAX: u64 = 64 << 20;
 /// So many bytes are left to be copied while the guest stands still: less than a millisecond.
 const LATE_COPY_BYTES_WANTED: u64 = 2 << 20;
@@ -129,37 +129,37 @@ impl Pages {
             return;
         }
         self.scan(&mut state, Precision::Exact);
-        let dirty = self.dirty(&state);
-        let bytes: u64 = dirty.iter().map(Ranges::byte_len).sum();
-        let mut early = Early {
-            copies: Vec::new(),
-            twin: None,
-        };
-        if bytes <= EARLY_COPY_BYTES_MAX {
-            let Ok(copies) = self.copy_running(&dirty) else {
-                return;
-            };
-            early.copies.push(copies);
-        } else {
-            early.twin = self.twin();
-            if early.twin.is_none() {
-                return;
-            }
+        let mut early = Early::default();
+        if !self.set_aside(&self.dirty(&state), &mut early) {
+            return;
         }
         for _ in 0..EARLY_ROUNDS_MAX {
             self.scan(&mut state, Precision::Fast);
             let Some((_, written)) = state.scans.last() else {
                 break;
             };
-            let Ok(copies) = self.copy_running(written) else {
+            if !self.set_aside(written, &mut early) {
                 return;
-            };
-            early.copies.push(copies);
-            if written.iter().map(Ranges::byte_len).sum::<u64>() <= LATE_COPY_BYTES_WANTED {
+            }
+            if byte_len(written) <= LATE_COPY_BYTES_WANTED {
                 break;
             }
         }
         state.early = Some(early);
+    }
+
+    /// Adds to `early` what was found by the scan before, while the guest runs; false if that cannot be done.
+    fn set_aside(&self, found: &[Ranges], early: &mut Early) -> bool {
+        if byte_len(found) > EARLY_COPY_BYTES_MAX {
+            // It has everything as it is now, so what was set aside before is not needed any more.
+            *early = Early {
+                copies: Vec::new(),
+                twin: self.twin(),
+            };
+            return early.twin.is_some();
+        }
+        let copies = self.copy_running(found);
+        copies.map(|copies| early.copies.push(copies)).is_ok()
     }
 
     fn copy_running(&self, dirty: &[Ranges]) -> io::Result<Vec<Copies>> {
@@ -199,7 +199,7 @@ impl Pages {
             None => None,
         };
         let late = late.unwrap_or_else(|| dirty.clone());
-        let bytes: u64 = late.iter().map(Ranges::byte_len).sum();
+        let bytes = byte_len(&late);
         let sizes = self.memories.iter().map(|memory| memory.size() as u64);
         let limit = LATE_COPY_BYTES_MIN.max(sizes.sum::<u64>() / TWIN_BYTES_PER_COPIED_BYTE);
         let twin = (bytes > limit).then(|| self.twin()).flatten();
@@ -305,6 +305,11 @@ impl Pages {
             })
             .collect()
     }
+}
+
+/// How many bytes there are of all memories.
+fn byte_len(written: &[Ranges]) -> u64 {
+    written.iter().map(Ranges::byte_len).sum()
 }
 
 /// Copies of some stretches of a memory.

@@ -354,7 +354,11 @@ pub(crate) fn in_passing(caller: &mut Caller<'_, HostState>) -> Passage {
         }
     };
     let twin = match Twin::divide() {
-        Ok(Side::Twin) => return Passage::Unwinds,
+        Ok(Side::Twin) => {
+            // Freeing memory and hanging up take locks that another thread may have held when the processes parted.
+            std::mem::forget((manifest, asker));
+            return Passage::Unwinds;
+        }
         Ok(Side::Original(twin)) => twin,
         Err(_) => {
             guest.control.unwind_for_snapshots();

@@ -19,10 +19,10 @@
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Set in a twin, never in the original.
 static IS_TWIN: AtomicBool = AtomicBool::new(false);
@@ -101,18 +101,28 @@ impl Twin {
         }
     }
 
-    /// Waits until the twin's thread stands still. Returns false when it does not within `timeout`, or says that it has
-    /// failed.
+    /// Waits until the twin's thread stands still. Returns false when it does not within `timeout`, says that it has
+    /// failed, or has been killed.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        let mut polled = [PollFd::new(&self.still, PollFlags::IN)];
+        let ended = Pid::from_raw(self.pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let Some(Ok(ended)) = ended else { return false };
+        let deadline = Instant::now() + timeout;
+        loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let rest = Timespec {
+                tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: rest.subsec_nanos().into(),
+            };
+            let mut polled = [&self.still, &ended].map(|fd| PollFd::new(fd, PollFlags::IN));
+            match poll(&mut polled, Some(&rest)) {
+                // The handler of a signal ran meanwhile.
+                Err(rustix::io::Errno::INTR) => (),
+                Ok(1..) if !polled[0].revents().is_empty() => break,
+                _ => return false,
+            }
+        }
         let mut value = [0; 8];
-        matches!(poll(&mut polled, Some(&timeout)), Ok(1))
-            && rustix::io::read(&self.still, &mut value).is_ok()
-            && u64::from_ne_bytes(value) == SUCCEEDED
+        rustix::io::read(&self.still, &mut value).is_ok() && u64::from_ne_bytes(value) == SUCCEEDED
     }
 
     /// Fills `buffer` with what the twin has at `address`.
@@ -230,7 +240,6 @@ fn restore_signals(before: &libc::sigset_t) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::Pid;
     use std::sync::atomic::AtomicU32;
 
     #[test]
@@ -271,5 +280,23 @@ mod tests {
         drop(twin);
         let gone = rustix::process::test_kill_process(pid);
         assert_eq!(gone, Err(rustix::io::Errno::SRCH));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_twin_that_has_been_killed() {
+        match Twin::divide().expect("a twin") {
+            Side::Twin => loop {
+                // SAFETY: waits for a signal, of which only the one that nobody can block comes.
+                unsafe { libc::pause() };
+            },
+            Side::Original(twin) => {
+                let since = Instant::now();
+                assert!(!twin.wait(Duration::from_millis(1)));
+                // SAFETY: a child that nobody has waited for.
+                unsafe { libc::kill(twin.pid, libc::SIGKILL) };
+                assert!(!twin.wait(Duration::from_secs(60)));
+                assert!(since.elapsed() < Duration::from_secs(30));
+            }
+        }
     }
 }

@@ -23,13 +23,41 @@ pub(crate) struct Keeper {
     answered: Condvar,
 }
 
+/// So many records are known to be the parents of snapshots that are kept after later ones: more than clients wait at a
+/// time.
+const RECORDS_MAX: usize = 64;
+
 /// What has been kept so far.
 #[derive(Default)]
 struct Kept {
-    /// The record of the latest snapshot, or of the one that the program was resumed from.
-    parent: Option<RecordId>,
+    /// The record of the snapshot that the program was resumed from.
+    origin: Option<RecordId>,
+    /// When the states of the latest snapshots were captured, ascending, and their records.
+    records: Vec<(Instant, RecordId)>,
     /// The latest snapshot, and when its state was captured.
     latest: Option<(Taken, Instant)>,
+}
+
+impl Kept {
+    /// Where in the list of records a snapshot belongs.
+    fn place(&self, captured: Instant) -> usize {
+        self.records
+            .partition_point(|(other, _)| *other <= captured)
+    }
+
+    /// The record of the snapshot before one that was captured at this time.
+    fn parent(&self, captured: Instant) -> Option<RecordId> {
+        let before = self.place(captured).checked_sub(1);
+        before.map_or(self.origin, |before| Some(self.records[before].1))
+    }
+
+    fn add(&mut self, captured: Instant, record: RecordId) {
+        let place = self.place(captured);
+        self.records.insert(place, (captured, record));
+        if self.records.len() > RECORDS_MAX {
+            self.records.remove(0);
+        }
+    }
 }
 
 /// An image of the program has been stored.
@@ -53,8 +81,8 @@ impl Keeper {
         parent: Option<RecordId>,
     ) -> Self {
         let kept = Kept {
-            parent,
-            latest: None,
+            origin: parent,
+            ..Kept::default()
         };
         Self {
             name,
@@ -91,7 +119,7 @@ impl Keeper {
             .is_none_or(|(_, captured)| captured <= snapshot.captured());
         let but = |failure: Failure| failure.about(format!("image {id} is stored, but"));
         let mut record = NewRecord::new(id, output::unix_ms(snapshot.taken_at()), trigger);
-        record.parent = kept.parent;
+        record.parent = kept.parent(snapshot.captured());
         record.name = self.name.clone();
         record.labels = self.labels.clone();
         record.labels.extend(labels.clone());
@@ -99,13 +127,11 @@ impl Keeper {
         let record = store
             .put_record(record)
             .map_err(|error| but(error.into()))?;
-        if is_latest {
-            kept.parent = Some(record.id);
-            if let Some(name) = &self.name {
-                store
-                    .set_name(name, id)
-                    .map_err(|error| but(error.into()))?;
-            }
+        kept.add(snapshot.captured(), record.id);
+        if let (true, Some(name)) = (is_latest, &self.name) {
+            store
+                .set_name(name, id)
+                .map_err(|error| but(error.into()))?;
         }
         let taken = Taken {
             id,
@@ -160,4 +186,28 @@ impl Drop for Waiting<'_> {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is kept is whole at every moment, even if a thread died while it held the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_of_a_snapshot_was_captured_before_it_whichever_is_kept_first() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let record = |digit: &str| digit.repeat(32).parse::<RecordId>().ok();
+        let mut kept = Kept {
+            origin: record("0"),
+            ..Kept::default()
+        };
+        assert_eq!(kept.parent(at(1)), record("0"));
+        for (ms, digit) in [(5, "5"), (3, "3"), (7, "7")] {
+            kept.add(at(ms), record(digit).expect("an id"));
+        }
+        assert_eq!(kept.parent(at(2)), record("0"));
+        assert_eq!(kept.parent(at(4)), record("3"));
+        assert_eq!(kept.parent(at(6)), record("5"));
+        assert_eq!(kept.parent(at(9)), record("7"));
+    }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Control {
     memory: Arc<Mapping>,
     wanted: AtomicBool,
     snapshot_wanted: AtomicBool,
-    /// Snapshots in passing have turned out to be impossible.
+    /// The snapshot that is asked for has turned out to be impossible in passing.
     unwinds_for_snapshots: AtomicBool,
     interrupter: Interrupter,
 }
@@ -64,9 +64,9 @@ impl Control {
         self.unwinds_for_snapshots.load(Ordering::Acquire)
     }
 
-    /// From now on the program unwinds its own call stack for snapshots.
-    pub fn unwind_for_snapshots(&self) {
-        self.unwinds_for_snapshots.store(true, Ordering::Release);
+    /// Says whether the program unwinds its own call stack for the snapshot that is asked for.
+    pub fn set_unwinds_for_snapshots(&self, unwinds: bool) {
+        self.unwinds_for_snapshots.store(unwinds, Ordering::Release);
     }
 
     /// Whether somebody wants the program to stop.
@@ -167,6 +167,9 @@ impl Handle {
     /// Takes a snapshot of the program, which goes on: it stands still only while its state is captured
     /// ([`Snapshot::pause`]), not while the snapshot is stored. Waits until the program has come to a safepoint, and for as
     /// long as nobody runs it.
+    ///
+    /// A second process is made for it, of which nothing else hears. So that making it is cheap, memories of programs are
+    /// kept from all processes that this one makes by forking: a host's own child must not run them.
     ///
     /// # Errors
     ///

@@ -252,10 +252,10 @@ pub(crate) fn of_running(control: &Control, guest: &Weak<Guest>) -> Result<Snaps
         .turn
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
+    // What was impossible for the last snapshot may have been for want of a process, or for a value on the stack.
+    control.set_unwinds_for_snapshots(false);
     loop {
-        if !control.unwinds_for_snapshots() {
-            held.pages.prepare();
-        }
+        held.pages.prepare();
         let answer = held.desk.ask();
         control.request_snapshot();
         // A program that ends meanwhile answers nothing.
@@ -263,7 +263,7 @@ pub(crate) fn of_running(control: &Control, guest: &Weak<Guest>) -> Result<Snaps
         if let Some(snapshot) = complete(captured, &held)? {
             return Ok(snapshot);
         }
-        control.unwind_for_snapshots();
+        control.set_unwinds_for_snapshots(true);
     }
 }
 
@@ -361,7 +361,7 @@ pub(crate) fn in_passing(caller: &mut Caller<'_, HostState>) -> Passage {
         }
         Ok(Side::Original(twin)) => twin,
         Err(_) => {
-            guest.control.unwind_for_snapshots();
+            guest.control.set_unwinds_for_snapshots(true);
             guest.desk.put_back(asker);
             return Passage::Unwinds;
         }

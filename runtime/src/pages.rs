@@ -390,3 +390,84 @@ impl PageSource for Frozen {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 1 << 20;
+
+    /// What a memory holds, for comparing with what was set aside of it.
+    fn content(mapping: &Mapping) -> Vec<u8> {
+        let mut bytes = vec![0; BYTES];
+        mapping.copy_out(0..BYTES as u64, &mut bytes);
+        bytes
+    }
+
+    fn write(mapping: &Mapping, place: usize, byte: u8) {
+        assert!(mapping.copy_in(place..place + 1, &[byte]));
+    }
+
+    /// Freezes the memory, changes all of it, and compares.
+    fn check(pages: &Pages, expected: impl Fn(&Ranges) -> bool) {
+        let mapping = &pages.memories[0];
+        let before = content(mapping);
+        let (written, frozen) = pages.freeze().expect("there is room");
+        assert!(expected(&written.dirty[0]), "{:?}", written.dirty);
+        assert!(mapping.copy_in(0..BYTES, &vec![0xee; BYTES]));
+        for range in written.dirty[0].as_slice() {
+            let range = range.start as usize..range.end as usize;
+            let mut bytes = vec![0; range.len()];
+            frozen[0]
+                .read_at(range.start as u64, &mut bytes)
+                .expect("it was set aside");
+            assert!(bytes == before[range.clone()], "{range:?}");
+        }
+        assert!(mapping.copy_in(0..BYTES, &before));
+    }
+
+    fn covers(ranges: &Ranges, place: usize) -> bool {
+        let place = place as u64;
+        ranges.as_slice().iter().any(|range| range.contains(&place))
+    }
+
+    #[test]
+    fn what_is_frozen_is_what_was_there_whether_or_not_the_kernel_notes_writes() {
+        for unable in [false, true] {
+            let mapping = Mapping::new(BYTES, BYTES, 0).expect("there is address space");
+            let pages = Pages::new(vec![mapping.clone()], None);
+            if unable {
+                pages.locked().watches[0] = Watch::Unable;
+            }
+            for place in [0, 5000, 77_777, BYTES - 1] {
+                write(&mapping, place, 1);
+            }
+            pages.prepare();
+            write(&mapping, 5000, 2);
+            write(&mapping, 500_000, 3);
+            check(&pages, |dirty| {
+                [0, 5000, 77_777, 500_000, BYTES - 1]
+                    .iter()
+                    .all(|place| covers(dirty, *place))
+            });
+            // What was not stored is part of the next one, too, and nothing need be prepared.
+            write(&mapping, 900_000, 4);
+            check(&pages, |dirty| {
+                covers(dirty, 900_000) && covers(dirty, 77_777)
+            });
+        }
+    }
+
+    #[test]
+    fn a_memory_that_grows_between_preparing_and_freezing_is_whole() {
+        let mapping = Mapping::new(BYTES / 2, BYTES, 0).expect("there is address space");
+        let pages = Pages::new(vec![mapping.clone()], None);
+        write(&mapping, 10, 1);
+        pages.prepare();
+        mapping.grow_to(BYTES).expect("there is room");
+        write(&mapping, BYTES - 10, 2);
+        check(&pages, |dirty| {
+            covers(dirty, 10) && covers(dirty, BYTES - 10)
+        });
+    }
+}

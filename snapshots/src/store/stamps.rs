@@ -28,17 +28,18 @@ const KEY: [u8; 32] = *b"wsnap stamp scope\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The scope of a stamp for all pages of a layer.
 const ALL: [u8; 32] = [0; 32];
 
-/// The stamps of a store, as they were when they were read.
+/// Stamps of a store, as they were when they were read.
 struct Stamps {
     known: HashSet<[u8; STAMP_SIZE]>,
 }
 
 impl Stamps {
     /// Stamps that are torn or damaged are never asked for, since a stamp is looked up as a whole.
-    fn parse(bytes: &[u8]) -> Self {
+    fn parse(bytes: &[u8], is_wanted: impl Fn(&[u8; STAMP_SIZE]) -> bool) -> Self {
         let (stamps, _torn) = bytes.as_chunks();
+        let wanted = stamps.iter().filter(|stamp| is_wanted(stamp));
         Self {
-            known: stamps.iter().copied().collect(),
+            known: wanted.copied().collect(),
         }
     }
 
@@ -110,7 +111,14 @@ impl Store {
         image: &StoredImage,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), StoreError> {
-        let stamps = self.read_stamps()?;
+        // A store has stamps of all its layers, an image needs those of a few: sorting out the others costs little.
+        let layers = image.memories().iter().flat_map(StoredMemory::layers);
+        let mut wanted: Vec<[u8; 32]> = layers.map(|layer| layer.id().0).collect();
+        wanted.sort_unstable();
+        let stamps = self.read_stamps(|stamp| {
+            let found = wanted.binary_search_by(|layer| layer[..].cmp(&stamp[..layer.len()]));
+            found.is_ok()
+        })?;
         let mut new_stamps = Vec::new();
         for (index, memory) in image.memories().iter().enumerate() {
             let mut unverified = vec![false; memory.layers().len()];
@@ -151,12 +159,15 @@ impl Store {
         self.append_stamps(&stamps);
     }
 
-    fn read_stamps(&self) -> Result<Stamps, StoreError> {
+    fn read_stamps(
+        &self,
+        is_wanted: impl Fn(&[u8; STAMP_SIZE]) -> bool,
+    ) -> Result<Stamps, StoreError> {
         let path = self.root.join(STAMPS);
         match files::read_if_exists(&path, CONTENT_LEN_MAX, "stamps") {
             // A file of absurd size is as good as none.
-            Err(StoreError::Damaged { .. }) | Ok(None) => Ok(Stamps::parse(&[])),
-            Ok(Some(bytes)) => Ok(Stamps::parse(&bytes)),
+            Err(StoreError::Damaged { .. }) | Ok(None) => Ok(Stamps::parse(&[], is_wanted)),
+            Ok(Some(bytes)) => Ok(Stamps::parse(&bytes, is_wanted)),
             Err(error) => Err(error),
         }
     }
@@ -172,7 +183,7 @@ impl Store {
     /// Drops the stamps of all files but those of the `live` layers as they are now. Needs the exclusive lock.
     pub(super) fn compact_stamps(&self, live: &HashSet<LayerId>) -> Result<(), StoreError> {
         let path = self.root.join(STAMPS);
-        let stamps = self.read_stamps()?.known;
+        let stamps = self.read_stamps(|_| true)?.known;
         let mut kept: Vec<u8> = Vec::new();
         for stamp in &stamps {
             if self.is_live(stamp, live)? {

@@ -70,6 +70,22 @@ impl Everybody<'_> {
         assert_eq!(finished.text(), self.whole);
     }
 
+    /// Makes the store and one image with a tag, so that everybody finds something from the start.
+    fn begin(&self) {
+        let digits = digits();
+        let module = digits
+            .module_path()
+            .unwrap_or_else(|error| panic!("{error}"));
+        let command = self
+            .sandbox
+            .wsnap()
+            .args(["run", "--name", "first", "--stop-at", "safepoint=1000"])
+            .arg(module);
+        let _ = command.args(&digits.args).run().expect(85);
+        let _ = self.wsnap(&["tag", "first", "keep-0"]).expect(0);
+        self.tags.lock().unwrap().insert("keep-0".to_owned());
+    }
+
     fn snap(&self, name: &str, rng: &mut Rng) {
         let finished = self.wsnap(&["snap", name]);
         let id = finished.text().trim().to_owned();
@@ -148,6 +164,7 @@ fn nothing_in_use_disappears_when_many_processes_use_a_store_at_once() {
         tags: Mutex::default(),
         is_over: AtomicBool::new(false),
     };
+    everybody.begin();
     thread::scope(|scope| {
         let programs = ["one", "two"].map(|name| {
             let rng = rng.fork();

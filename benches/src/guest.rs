@@ -111,8 +111,7 @@ impl Guest {
         }
         let path = run.module_path()?;
         let bytes = fs::read(&path).map_err(at(&path))?;
-        let temporary = std::env::temp_dir();
-        let folder = TempDir::with_prefix("wsnap-bench").map_err(at(&temporary))?;
+        let folder = scratch_folder(None)?;
         let input = folder.path().join("stdin");
         fs::write(&input, &run.stdin).map_err(at(&input))?;
         // Text is read by a program that runs bare; rewriting alone is measured on the binary form.
@@ -247,4 +246,16 @@ impl Guest {
             stderr: Stdio::Descriptor(File::create(&errors).map_err(at(&errors))?.into()),
         })
     }
+}
+
+/// A folder that is removed in the end, in a given one or among temporary files.
+pub fn scratch_folder(parent: Option<&Path>) -> Result<TempDir, BenchError> {
+    let folder = match parent {
+        Some(parent) => TempDir::with_prefix_in("wsnap-bench", parent),
+        None => TempDir::with_prefix("wsnap-bench"),
+    };
+    folder.map_err(|source| BenchError::Io {
+        path: parent.map_or_else(std::env::temp_dir, Path::to_owned),
+        source,
+    })
 }

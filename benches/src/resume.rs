@@ -8,7 +8,7 @@
 mod forks;
 mod subject;
 
-use crate::guest::{BenchError, Guest};
+use crate::guest::{BenchError, Guest, scratch_folder};
 use crate::programs::selected;
 use crate::report::{Machine, number, table};
 use crate::statistics::Percentiles;
@@ -16,7 +16,6 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use subject::{Resumed, Shape, Subject};
-use tempfile::TempDir;
 use wsnap::Outcome;
 use wsnap::snapshots::Store;
 use wsnap_tests::guests::Run;
@@ -102,14 +101,7 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
 }
 
 fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(), BenchError> {
-    let folder = match &arguments.folder {
-        Some(folder) => TempDir::with_prefix_in("wsnap-bench", folder),
-        None => TempDir::with_prefix("wsnap-bench"),
-    };
-    let folder = folder.map_err(|source| BenchError::Io {
-        path: arguments.folder.clone().unwrap_or_default(),
-        source,
-    })?;
+    let folder = scratch_folder(arguments.folder.as_deref())?;
     let subject = Subject::new(shape, folder.path())?;
     let named = |how, first_instruction_us, first_result_us| Row {
         memory_mib: shape.memory_mib,

@@ -8,7 +8,7 @@
 
 mod writer;
 
-use crate::guest::BenchError;
+use crate::guest::{BenchError, scratch_folder};
 use crate::report::{Machine, number, table};
 use crate::statistics::{Spread, ms};
 use serde::Serialize;
@@ -17,7 +17,6 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use writer::{Order, Writer};
 use wsnap::snapshots::Store;
 
@@ -65,14 +64,7 @@ struct Row {
 
 /// Measures and prints the figures.
 pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
-    let folder = match &arguments.folder {
-        Some(folder) => TempDir::with_prefix_in("wsnap-bench", folder),
-        None => TempDir::with_prefix("wsnap-bench"),
-    };
-    let folder = folder.map_err(|source| BenchError::Io {
-        path: arguments.folder.clone().unwrap_or_default(),
-        source,
-    })?;
+    let folder = scratch_folder(arguments.folder.as_deref())?;
     let report = Report {
         machine: Machine::this(),
         memory_mib: arguments.size,

@@ -38,7 +38,7 @@ pub(crate) fn manifest<S: AsContextMut<Data = HostState>>(
     manifest
         .host
         .insert(WASI_SECTION.to_owned(), host.data().wasi.save()?);
-    for (ty, mapping) in module.memories().iter().zip(&guest.memories) {
+    for (ty, mapping) in module.memories().iter().zip(guest.pages.memories()) {
         let log2 = ty.page_size_log2();
         manifest.memories.push(MemoryState::draft(
             mapping.size() as u64 >> log2,

@@ -2,7 +2,6 @@
 
 use crate::control::Control;
 use crate::instance::Call;
-use crate::memory::Mapping;
 use crate::pages::Pages;
 use crate::program::Program;
 use crate::snapshot::Desk;
@@ -13,8 +12,6 @@ pub(crate) struct Guest {
     pub program: Program,
     pub instance: wasmtime::Instance,
     pub control: Arc<Control>,
-    /// By index.
-    pub memories: Vec<Arc<Mapping>>,
     pub pages: Pages,
     pub call: Call,
     /// Where snapshots are asked for.

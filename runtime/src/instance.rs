@@ -100,10 +100,7 @@ pub struct Instance {
     pub(crate) store: Store<HostState>,
     pub(crate) instance: wasmtime::Instance,
     pub(crate) state: State,
-    pub(crate) phase: Phase,
     pub(crate) call: Call,
-    /// The program's memories by index; empty for a program that runs bare.
-    pub(crate) memories: Vec<Arc<Mapping>>,
     pub(crate) control: Option<Arc<Control>>,
     pub(crate) guest: Option<Arc<Guest>>,
 }
@@ -132,6 +129,12 @@ impl Instance {
         }
     }
 
+    /// The program's memories by index; empty for a program that runs bare.
+    pub(crate) fn memories(&self) -> &[Arc<Mapping>] {
+        let guest = self.guest.as_ref();
+        guest.map_or(&[], |guest| guest.pages.memories())
+    }
+
     /// Tells whoever waits for a snapshot that there will be none.
     fn end(&mut self) {
         if let Some(guest) = &self.guest {
@@ -158,7 +161,7 @@ impl Instance {
             let memory = self.store.data().memory.filter(|_| index == 0)?;
             return Some(memory.data(&self.store));
         }
-        let mapping = self.memories.get(index as usize)?;
+        let mapping = self.memories().get(index as usize)?;
         mapping.view(0..mapping.size(), &self.store)
     }
 
@@ -202,7 +205,7 @@ impl Instance {
     }
 
     fn run_phase(&mut self) -> Result<Option<Outcome>> {
-        if self.phase == Phase::Start {
+        if self.store.data().phase == Phase::Start {
             let name = Name::Start.in_module(self.program.clone().parsed()?);
             let start = self.function(&name)?;
             return self.enter(start, &[]);
@@ -225,7 +228,6 @@ impl Instance {
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         let engine = self.program.engine().clone();
         let store = &mut self.store;
-        store.data_mut().phase = self.phase;
         let returned = engine.on_stack(|| {
             let returned = function.call(store, arguments, &mut results);
             if twin::is_twin() {
@@ -244,8 +246,8 @@ impl Instance {
         {
             return self.suspended();
         }
-        if self.phase == Phase::Start {
-            self.phase = Phase::Export;
+        if self.store.data().phase == Phase::Start {
+            self.store.data_mut().phase = Phase::Export;
             return self.run_phase();
         }
         Ok(Some(Outcome::Returned(self.results_as_values(results)?)))
@@ -330,7 +332,7 @@ impl Instance {
         let Some(control) = self.control.clone() else {
             return Err(Error::Bare);
         };
-        let restorer = stack.restorer(&self.program, self.phase, &self.call.export)?;
+        let restorer = stack.restorer(&self.program, self.store.data().phase, &self.call.export)?;
         let start = self.program.parsed()?.control_layout().frames();
         let range = start as usize..start as usize + restorer.bytes.len();
         if !control.memory().copy_in(range, &restorer.bytes) {

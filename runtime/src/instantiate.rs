@@ -52,7 +52,7 @@ impl Program {
             .collect::<Result<_>>()?;
         let mut instance = Instance::new(self, module, wasi, call, memories, None)?;
         instance.apply_data(module)?;
-        instance.phase = if module.start().is_some() {
+        instance.store.data_mut().phase = if module.start().is_some() {
             Phase::Start
         } else {
             Phase::Export
@@ -131,8 +131,7 @@ impl Instance {
             program: program.clone(),
             instance,
             control: control.clone(),
-            memories: memories.clone(),
-            pages: Pages::new(memories.clone(), base),
+            pages: Pages::new(memories, base),
             call: call.clone(),
             desk: Desk::default(),
         });
@@ -142,9 +141,7 @@ impl Instance {
             store,
             instance,
             state: State::Ready,
-            phase: Phase::Export,
             call,
-            memories,
             control: Some(control),
             guest: Some(guest),
         })
@@ -184,9 +181,7 @@ impl Instance {
             store,
             instance,
             state: State::Ready,
-            phase: Phase::Export,
             call,
-            memories: Vec::new(),
             control: None,
             guest: None,
         })
@@ -202,7 +197,7 @@ impl Instance {
                 Some(offset) => offset,
                 None => self.data_offset(module, segment)?,
             };
-            let mapping = &self.memories[*memory as usize];
+            let mapping = &self.memories()[*memory as usize];
             let range = usize::try_from(start)
                 .ok()
                 .and_then(|start| Some(start..start.checked_add(data.bytes.len())?));

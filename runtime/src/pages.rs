@@ -103,6 +103,11 @@ impl Pages {
         }
     }
 
+    /// The memories, by index.
+    pub fn memories(&self) -> &[Arc<Mapping>] {
+        &self.memories
+    }
+
     fn locked(&self) -> MutexGuard<'_, State> {
         // Whoever panicked has at worst left a scan out, after which the program cannot go on in this process anyway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

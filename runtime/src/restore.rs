@@ -167,7 +167,7 @@ impl Plan {
         let memories = map_memories(module, image)?;
         let base = Some(image.clone());
         let mut instance = Instance::new(program, module, wasi, self.call.clone(), memories, base)?;
-        instance.phase = self.phase;
+        instance.store.data_mut().phase = self.phase;
         let mut restoring = Restoring {
             program,
             instance: instance.instance,

@@ -179,12 +179,9 @@ impl PageSource for MemoryContent<'_> {
             None => buffer.fill(0),
         }
         let end = offset + buffer.len() as u64;
-        for range in self.dirty.as_slice() {
-            let (from, to) = (range.start.max(offset), range.end.min(end));
-            if from < to {
-                let piece = &mut buffer[(from - offset) as usize..(to - offset) as usize];
-                self.source.read_at(from, piece)?;
-            }
+        for range in self.dirty.within(offset..end) {
+            let piece = &mut buffer[(range.start - offset) as usize..(range.end - offset) as usize];
+            self.source.read_at(range.start, piece)?;
         }
         Ok(())
     }
@@ -391,11 +388,8 @@ impl Instance {
         let guest = self.guest.clone().ok_or(Error::Bare)?;
         let manifest = self.manifest(&guest)?;
         let written = guest.pages.written();
-        let memories = guest.memories.len();
-        let memories = (0..memories).filter_map(|index| {
-            let mapping = &self.memories[index];
-            mapping.view(0..mapping.size(), &self.store)
-        });
+        let memories = self.memories().iter();
+        let memories = memories.filter_map(|mapping| mapping.view(0..mapping.size(), &self.store));
         Ok(Snapshot {
             manifest,
             written,

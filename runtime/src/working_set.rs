@@ -38,7 +38,7 @@ impl Instance {
     pub fn working_set(&self) -> Option<WorkingSet> {
         self.control.as_ref()?;
         let touched = self
-            .memories
+            .memories()
             .iter()
             .map(|memory| dirty::present(memory).ok());
         touched.collect::<Option<_>>().map(WorkingSet)

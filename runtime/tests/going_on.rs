@@ -5,7 +5,7 @@ mod common;
 #[allow(dead_code, reason = "shared with tests that use all of it")]
 mod guests;
 
-use common::{Output, engine, resume, seen, start, whole};
+use common::{Output, Seen, engine, resume, seen, start, whole};
 use guests::text_guests;
 use std::time::Duration;
 use wsnap::snapshots::{ImageId, Store, Value};
@@ -63,6 +63,20 @@ fn mixer_call(count: i64, span: i32) -> Call {
     }
 }
 
+/// Runs a program to its end while snapshots are taken of it.
+fn run_and_take(program: &Program, call: Call, store: &Store) -> (Seen, Vec<ImageId>) {
+    let output = Output::new();
+    let mut instance = start(program, call, &output, false);
+    let handle = instance.handle();
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(|| take_all(&handle, store));
+        std::thread::sleep(HEAD_START);
+        let outcome = instance.run().expect("the program runs");
+        let seen = seen(instance, outcome, output);
+        (seen, taker.join().expect("snapshots are taken"))
+    })
+}
+
 /// Runs the mixer while snapshots are taken of it; it and what is resumed of each image give the same.
 fn mixer_goes_on(count: i64, span: i32) {
     let program = Program::new(&engine(None, false, false), MIXER.into()).expect("it compiles");
@@ -70,16 +84,8 @@ fn mixer_goes_on(count: i64, span: i32) {
     let wasm = wat::parse_str(MIXER).expect("it is a module");
     let expected = whole(&wasm, &call);
     let (_directory, store) = empty_store();
-    let output = Output::new();
-    let mut instance = start(&program, call, &output, false);
-    let handle = instance.handle();
-    let images = std::thread::scope(|scope| {
-        let taker = scope.spawn(|| take_all(&handle, &store));
-        std::thread::sleep(HEAD_START);
-        let outcome = instance.run().expect("the program runs");
-        assert_eq!(seen(instance, outcome, output), expected);
-        taker.join().expect("snapshots are taken")
-    });
+    let (ran, images) = run_and_take(&program, call, &store);
+    assert_eq!(ran, expected);
     assert!(!images.is_empty(), "no snapshot was taken");
     for (number, id) in images.into_iter().enumerate() {
         let output = Output::new();
@@ -246,21 +252,8 @@ fn text_guests_go_on_while_snapshots_are_taken_and_each_image_ends_the_same() {
         let call = Call::command();
         let expected = whole(&wasm, &call);
         let (_directory, store) = empty_store();
-        let output = Output::new();
-        let mut instance = start(&program, call, &output, false);
-        let handle = instance.handle();
-        let images = std::thread::scope(|scope| {
-            let taker = scope.spawn(|| take_all(&handle, &store));
-            std::thread::sleep(HEAD_START);
-            let outcome = instance.run().expect("the program runs");
-            assert_eq!(
-                seen(instance, outcome, output),
-                expected,
-                "{}",
-                path.display()
-            );
-            taker.join().expect("snapshots are taken")
-        });
+        let (ran, images) = run_and_take(&program, call, &store);
+        assert_eq!(ran, expected, "{}", path.display());
         taken += images.len();
         for id in images {
             let output = Output::new();

@@ -158,7 +158,7 @@ impl Store {
     ///
     /// [`StoreError::TooLarge`] above 1 GiB; [`StoreError::Io`].
     pub fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StoreError> {
-        check_size("module", bytes)?;
+        check_size("module", bytes, CONTENT_LEN_MAX)?;
         let hash = ModuleHash::of(bytes);
         let path = self.module_path(hash);
         let _lock = self.lock_shared()?;
@@ -308,14 +308,10 @@ fn check_manifest(id: ImageId, path: &Path, bytes: &[u8]) -> Result<Manifest, St
     })
 }
 
-fn check_size(what: &'static str, bytes: &[u8]) -> Result<(), StoreError> {
+fn check_size(what: &'static str, bytes: &[u8], limit: u64) -> Result<(), StoreError> {
     let size = bytes.len() as u64;
-    if size > CONTENT_LEN_MAX {
-        return Err(StoreError::TooLarge {
-            what,
-            size,
-            limit: CONTENT_LEN_MAX,
-        });
+    if size > limit {
+        return Err(StoreError::TooLarge { what, size, limit });
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::guests::Run;
 use crate::workspace_dir;
 
 /// The exit code of a program that was suspended.
@@ -169,6 +170,17 @@ impl Wsnap {
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.command.args(args);
         self
+    }
+
+    /// Adds a program of the table, and its arguments.
+    ///
+    /// # Panics
+    ///
+    /// If the program cannot be had.
+    #[must_use]
+    pub fn program(self, run: &Run) -> Self {
+        let module = run.module_path().unwrap_or_else(|error| panic!("{error}"));
+        self.arg(module).args(&run.args)
     }
 
     /// Sets an environment variable.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use wsnap_tests::chain::seed;
 use wsnap_tests::guests::{Run, run};
-use wsnap_tests::wsnap::{Finished, Sandbox};
+use wsnap_tests::wsnap::{Finished, SUSPENDED, Sandbox};
 
 /// Seconds of printing digits. `WSNAP_TEST_DIGITS` changes how many.
 fn digits() -> Run {
@@ -57,31 +57,16 @@ impl Everybody<'_> {
 
     /// Runs a program to its end while it is snapshotted.
     fn run(&self, name: &str) {
-        let digits = digits();
-        let module = digits
-            .module_path()
-            .unwrap_or_else(|error| panic!("{error}"));
-        let command = self
-            .sandbox
-            .wsnap()
-            .args(["run", "--name", name])
-            .arg(module);
-        let finished = command.args(&digits.args).run().expect(0);
+        let command = self.sandbox.wsnap().args(["run", "--name", name]);
+        let finished = command.program(&digits()).run().expect(0);
         assert_eq!(finished.text(), self.whole);
     }
 
     /// Makes the store and one image with a tag, so that everybody finds something from the start.
     fn begin(&self) {
-        let digits = digits();
-        let module = digits
-            .module_path()
-            .unwrap_or_else(|error| panic!("{error}"));
-        let command = self
-            .sandbox
-            .wsnap()
-            .args(["run", "--name", "first", "--stop-at", "safepoint=1000"])
-            .arg(module);
-        let _ = command.args(&digits.args).run().expect(85);
+        let command = self.sandbox.wsnap();
+        let command = command.args(["run", "--name", "first", "--stop-at", "safepoint=1000"]);
+        let _ = command.program(&digits()).run().expect(SUSPENDED);
         let _ = self.wsnap(&["tag", "first", "keep-0"]).expect(0);
         self.tags.lock().unwrap().insert("keep-0".to_owned());
     }
@@ -146,18 +131,8 @@ fn nothing_in_use_disappears_when_many_processes_use_a_store_at_once() {
     println!("WSNAP_TEST_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let sandbox = Sandbox::new();
-    let digits = digits();
-    let module = digits
-        .module_path()
-        .unwrap_or_else(|error| panic!("{error}"));
-    let whole = sandbox
-        .wsnap()
-        .args(["run", "--bare"])
-        .arg(module)
-        .args(&digits.args)
-        .run()
-        .expect(0)
-        .text();
+    let command = sandbox.wsnap().args(["run", "--bare"]).program(&digits());
+    let whole = command.run().expect(0).text();
     let everybody = &Everybody {
         sandbox: &sandbox,
         whole,

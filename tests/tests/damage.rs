@@ -62,16 +62,11 @@ impl TwoImages {
     }
 
     fn is_rest(&self, image: &Image, finished: &Finished) {
-        let module = self
-            .run
-            .module_path()
-            .unwrap_or_else(|error| panic!("{error}"));
         let whole = self
             .sandbox
             .wsnap()
             .args(["run", "--bare"])
-            .arg(module)
-            .args(&self.run.args)
+            .program(&self.run)
             .run()
             .expect(0);
         let together = [image.before.clone(), finished.stdout.clone()].concat();
@@ -102,12 +97,11 @@ impl TwoImages {
 }
 
 fn begin(sandbox: &Sandbox, run: &Run, safepoint: &str) -> Finished {
-    let module = run.module_path().unwrap_or_else(|error| panic!("{error}"));
     let stop = format!("safepoint={safepoint}");
     let command = sandbox
         .wsnap()
         .args(["run", "--stop-at", &stop, "--id-file", "id"]);
-    command.arg(module).args(&run.args).run().expect(SUSPENDED)
+    command.program(run).run().expect(SUSPENDED)
 }
 
 fn image(sandbox: &Sandbox, before: Vec<u8>) -> Image {

@@ -20,17 +20,13 @@ fn digits() -> Run {
 }
 
 fn reference(sandbox: &Sandbox) -> String {
-    let run = digits();
-    let module = run.module_path().unwrap_or_else(|error| panic!("{error}"));
-    let command = sandbox.wsnap().args(["run", "--bare"]).arg(module);
-    command.args(&run.args).run().expect(0).text()
+    let command = sandbox.wsnap().args(["run", "--bare"]).program(&digits());
+    command.run().expect(0).text()
 }
 
 fn start(command: Wsnap) -> Running {
-    let run = digits();
-    let module = run.module_path().unwrap_or_else(|error| panic!("{error}"));
-    let command = command.args(["run", "--name", NAME]).arg(module);
-    let mut running = command.args(&run.args).start();
+    let command = command.args(["run", "--name", NAME]).program(&digits());
+    let mut running = command.start();
     running.wait_for("printed a line", |stdout| stdout.contains(&b'\n'));
     running
 }

@@ -69,20 +69,13 @@ fn end(mut process: Running, rng: &mut Rng) -> Finished {
 /// A program's life: its start, snapshots from several clients and housekeeping at once, and its sudden end. Returns what
 /// was reported.
 fn live_and_die(sandbox: &Sandbox, latest: Option<&String>, rng: &mut Rng) -> BTreeSet<String> {
-    let digits = digits();
     let reported = Mutex::new(BTreeSet::new());
     let is_over = AtomicBool::new(false);
     let command = match latest {
         Some(id) => sandbox.wsnap().args(["resume", "--name", NAME, id]),
         None => {
-            let module = digits
-                .module_path()
-                .unwrap_or_else(|error| panic!("{error}"));
-            sandbox
-                .wsnap()
-                .args(["run", "--name", NAME])
-                .arg(module)
-                .args(&digits.args)
+            let command = sandbox.wsnap().args(["run", "--name", NAME]);
+            command.program(&digits())
         }
     };
     let mut program = command.start();
@@ -120,18 +113,8 @@ fn what_was_reported_before_a_kill_resumes_and_the_store_stays_valid() {
     println!("WSNAP_TEST_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let sandbox = Sandbox::new();
-    let digits = digits();
-    let module = digits
-        .module_path()
-        .unwrap_or_else(|error| panic!("{error}"));
-    let whole = sandbox
-        .wsnap()
-        .args(["run", "--bare"])
-        .arg(module)
-        .args(&digits.args)
-        .run()
-        .expect(0)
-        .text();
+    let command = sandbox.wsnap().args(["run", "--bare"]).program(&digits());
+    let whole = command.run().expect(0).text();
 
     let mut reported = BTreeSet::new();
     let mut latest = None;

@@ -15,7 +15,6 @@ fn pi() -> Run {
 }
 
 fn start(sandbox: &Sandbox, run: &Run, options: &[&str]) -> Running {
-    let module = run.module_path().unwrap_or_else(|error| panic!("{error}"));
     let id = sandbox.path("id");
     let mut running = sandbox
         .wsnap()
@@ -23,20 +22,17 @@ fn start(sandbox: &Sandbox, run: &Run, options: &[&str]) -> Running {
         .args(options)
         .arg("--id-file")
         .arg(id)
-        .arg(module)
-        .args(&run.args)
+        .program(run)
         .start();
     running.wait_for("printed a line", |stdout| stdout.contains(&b'\n'));
     running
 }
 
 fn reference(sandbox: &Sandbox, run: &Run) -> Finished {
-    let module = run.module_path().unwrap_or_else(|error| panic!("{error}"));
     sandbox
         .wsnap()
         .args(["run", "--bare"])
-        .arg(module)
-        .args(&run.args)
+        .program(run)
         .run()
         .expect(0)
 }

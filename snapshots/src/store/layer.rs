@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::CONTENT_LEN_MAX;
 use super::files::{ResultExt, Staged};
+use super::{CONTENT_LEN_MAX, check_size};
 use crate::bytes::{Reader, Writer};
 use crate::error::{Damage, DecodeError, StoreError};
 use crate::id::{LayerId, LeafHash, MemoryHash};
@@ -120,13 +120,7 @@ pub(super) fn complete(
     let page_bytes = index.page_bytes();
     let index = index.encode();
     let size = index.len() as u64;
-    if size > CONTENT_LEN_MAX {
-        return Err(StoreError::TooLarge {
-            what: "index of a layer",
-            size,
-            limit: CONTENT_LEN_MAX,
-        });
-    }
+    check_size("index of a layer", &index, CONTENT_LEN_MAX)?;
     let id = LayerId::of(memory, &index);
     staged.write_at(&index, HEADER_SIZE as u64 + page_bytes)?;
     let header = Header {

@@ -8,7 +8,7 @@ use super::files::{self, Staged};
 use super::load::read_pieces;
 use super::pipeline::{Changes, write_changes};
 use super::update::{self, MemoryUpdate, PageSource, Published};
-use super::{IMAGES, LAYERS, MEMORIES, Store, StoredMemory, check_size, layer};
+use super::{CONTENT_LEN_MAX, IMAGES, LAYERS, MEMORIES, Store, StoredMemory, check_size, layer};
 use crate::error::{Damage, StoreError};
 use crate::id::{ImageId, LayerId, LeafHash, MemoryHash};
 use crate::layer_index::{LayerIndex, touched_leaves};
@@ -256,7 +256,7 @@ impl Store {
 
     /// Manifests are small, so an existing one is compared as a whole: a damaged one must not pass for this one.
     fn put_manifest(&self, id: ImageId, bytes: &[u8]) -> Result<u64, StoreError> {
-        check_size("image", bytes)?;
+        check_size("image", bytes, CONTENT_LEN_MAX)?;
         let path = self.image_path(id);
         if self.manifest(id).is_ok() {
             self.root.sync_directory(&self.root.join(IMAGES))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::files::{self, Staged};
 use super::refs::check_name;
-use super::{RECORDS, Store};
+use super::{RECORDS, Store, check_size};
 use crate::error::{Damage, StoreError};
 use crate::id::{ImageId, RecordId};
 use crate::record::{NewRecord, RECORD_LEN_MAX, Record, with_parent};
@@ -151,14 +151,7 @@ impl Store {
         }
         self.require_image(record.image)?;
         let bytes = record.encode();
-        let size = bytes.len() as u64;
-        if size > RECORD_LEN_MAX {
-            return Err(StoreError::TooLarge {
-                what: "record",
-                size,
-                limit: RECORD_LEN_MAX,
-            });
-        }
+        check_size("record", &bytes, RECORD_LEN_MAX)?;
         Staged::text(&self.root, self.record_path(record.id))?.write_and_publish(&bytes)
     }
 

@@ -46,11 +46,13 @@ pub(crate) struct Resume {
 /// What is expected of open files.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum FilesPolicy {
-    /// They are what they were when the program was suspended
+    /// They are what they were when the program was suspended; otherwise all that differ are named
     #[default]
     RequireSame,
-    /// They exist
+    /// They exist: the program goes on with what is there, at its old offsets, and is not told
     Reopen,
+    /// Nothing: as reopen, and what is missing or cannot be opened answers with an error (ESTALE) when the program uses it
+    SkipMissing,
 }
 
 impl From<FilesPolicy> for Files {
@@ -58,6 +60,7 @@ impl From<FilesPolicy> for Files {
         match policy {
             FilesPolicy::RequireSame => Self::RequireSame,
             FilesPolicy::Reopen => Self::Reopen,
+            FilesPolicy::SkipMissing => Self::SkipMissing,
         }
     }
 }
@@ -75,6 +78,9 @@ impl Resume {
         let parent = store.record_of(id).ok().flatten().map(|record| record.id);
         let session = Session::prepare(places, &self.options, name, parent, &self.directories)?;
         let wasi = Wasi::restore(&state, self.grants()?)?;
+        for change in wasi.accepted_changes() {
+            output::message(output::printable(&change.to_string()));
+        }
         let settings = Settings {
             target: self.target.clone(),
             deterministic: manifest.deterministic,

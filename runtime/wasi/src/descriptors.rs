@@ -89,6 +89,20 @@ pub(crate) enum Descriptor {
     Stream(Standard),
     Directory(Directory),
     File(File),
+    /// What was opened there could not be opened again when the program was resumed, and whoever did that accepts it.
+    Lost(Origin),
+}
+
+impl Descriptor {
+    /// Where it was opened; standard streams have no such place.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match self {
+            Descriptor::Stream(_) => None,
+            Descriptor::Directory(directory) => Some(&directory.origin),
+            Descriptor::File(file) => Some(&file.origin),
+            Descriptor::Lost(origin) => Some(origin),
+        }
+    }
 }
 
 /// Numbers stay below this, so that a saved table from a stranger cannot demand an absurd amount of memory.
@@ -99,7 +113,16 @@ pub(crate) const DESCRIPTORS_MAX: u32 = 1 << 16;
 pub(crate) struct Descriptors(Vec<Option<Descriptor>>);
 
 impl Descriptors {
+    /// What is open. What was lost can only be closed, or replaced by [`renumber`](Descriptors::renumber):
+    /// for everything else it is [`Errno::Stale`].
     pub(crate) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
+        match self.taken(fd)? {
+            Descriptor::Lost(_) => Err(Errno::Stale),
+            descriptor => Ok(descriptor),
+        }
+    }
+
+    fn taken(&self, fd: u32) -> Result<&Descriptor, Errno> {
         let slot = usize::try_from(fd).ok().and_then(|index| self.0.get(index));
         slot.and_then(Option::as_ref).ok_or(Errno::Badf)
     }
@@ -110,7 +133,10 @@ impl Descriptors {
     }
 
     pub(crate) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
-        self.slot(fd)?.as_mut().ok_or(Errno::Badf)
+        match self.slot(fd)?.as_mut().ok_or(Errno::Badf)? {
+            Descriptor::Lost(_) => Err(Errno::Stale),
+            descriptor => Ok(descriptor),
+        }
     }
 
     /// A file; anything else is [`Errno::Badf`].
@@ -126,7 +152,7 @@ impl Descriptors {
         match self.get_mut(fd)? {
             Descriptor::File(file) => Ok(file),
             Descriptor::Stream(_) => Err(Errno::Spipe),
-            Descriptor::Directory(_) => Err(Errno::Badf),
+            Descriptor::Directory(_) | Descriptor::Lost(_) => Err(Errno::Badf),
         }
     }
 
@@ -176,7 +202,7 @@ impl Descriptors {
 
     /// Moves `from` to the number `to`, closing what `to` was. Both must be open.
     pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
-        self.get(to)?;
+        self.taken(to)?;
         let moved = self.close(from)?;
         *self.slot(to)? = Some(moved);
         Ok(())
@@ -195,6 +221,7 @@ impl Descriptors {
                 Descriptor::Stream(_) => {}
                 Descriptor::Directory(directory) => directory.origin.follow_rename(from, to),
                 Descriptor::File(file) => file.origin.follow_rename(from, to),
+                Descriptor::Lost(origin) => origin.follow_rename(from, to),
             }
         }
     }

@@ -81,6 +81,7 @@ pub(crate) fn fd_read(
         }
         Descriptor::Stream(Standard::Input) => wasi.read_stdin(&mut memory, &ranges)?,
         Descriptor::Stream(_) | Descriptor::Directory(_) => return Err(Errno::Badf.into()),
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write_u32(nread, count(read)?)?)
 }
@@ -99,6 +100,7 @@ pub(crate) fn fd_write(
         Descriptor::Directory(_) | Descriptor::Stream(Standard::Input) => {
             return Err(Errno::Badf.into());
         }
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
         _ if ranges.is_empty() => 0,
         Descriptor::File(file) => {
             let written = write_file(file, &memory, &ranges, file.offset)?;
@@ -133,6 +135,7 @@ pub(crate) fn fd_pread(
         Descriptor::File(file) => read_file(file, &mut memory, &ranges, offset)?,
         Descriptor::Stream(Standard::Input) => return Err(Errno::Spipe.into()),
         Descriptor::Stream(_) | Descriptor::Directory(_) => return Err(Errno::Badf.into()),
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write_u32(nread, count(read)?)?)
 }
@@ -155,6 +158,7 @@ pub(crate) fn fd_pwrite(
         Descriptor::Stream(Standard::Input) | Descriptor::Directory(_) => {
             return Err(Errno::Badf.into());
         }
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write_u32(nwritten, count(written)?)?)
 }
@@ -279,6 +283,7 @@ pub(crate) fn fd_fdstat_get(
                 rights_inheriting: rights,
             }
         }
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
         Descriptor::File(file) => {
             let mut rights = Rights::all();
             rights.set(Rights::FD_READ | Rights::FD_READDIR, file.access.read);
@@ -350,6 +355,7 @@ pub(crate) fn fd_fdstat_set_rights(
 ) -> Outcome {
     match wasi.descriptors.get(fd)? {
         Descriptor::Stream(_) => Err(Errno::Badf.into()),
+        Descriptor::Lost(_) => Err(Errno::Stale.into()),
         Descriptor::Directory(_) | Descriptor::File(_) => Err(Errno::Notsup.into()),
     }
 }
@@ -375,6 +381,7 @@ pub(crate) fn fd_filestat_get(
             wasi.stat(&directory.handle.dir_metadata()?, &directory.origin)
         }
         Descriptor::File(file) => wasi.stat(&file.handle.metadata()?, &file.origin),
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write(filestat, &stat.to_bytes())?)
 }
@@ -405,6 +412,7 @@ pub(crate) fn fd_filestat_set_times(
         Descriptor::Stream(_) => return Err(Errno::Badf.into()),
         Descriptor::Directory(directory) => rustix::fs::futimens(&directory.handle, &times)?,
         Descriptor::File(file) => rustix::fs::futimens(&file.handle, &times)?,
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     }
     Ok(())
 }

@@ -34,12 +34,14 @@
 
 mod bytes;
 mod calls;
+mod carried;
 mod clocks;
 mod descriptors;
 mod directories;
 mod errno;
 mod files;
 mod interrupt;
+mod locate;
 mod memory;
 mod paths;
 mod poll;
@@ -54,15 +56,16 @@ mod types;
 mod wasi;
 
 pub use calls::Stop;
+pub use carried::{CARRIED_BYTES_MAX, CarriedExtent, CarriedFile};
 pub use clocks::{DETERMINISTIC_EPOCH_NS, DETERMINISTIC_STEP_NS};
 pub use descriptors::Access;
 pub use errno::Errno;
 pub use interrupt::Interrupter;
-pub use restore::{Change, Files, Grants, RestoreError};
+pub use restore::{AcceptedChange, Change, Files, Grants, RestoreError};
 pub use save::SaveError;
 pub use saved_state::{
     DecodeError, Evidence, Fingerprint, PendingWait, STATE_VERSION, SavedDescriptor,
-    SavedDirectory, SavedFile, SavedFileKind, SavedRandom, SavedState,
+    SavedDirectory, SavedFile, SavedFileKind, SavedLost, SavedRandom, SavedState,
 };
 pub use streams::{Standard, StandardStreams, Stdio};
 pub use types::{FdFlags, FileType, LookupFlags, OFlags, Rights};

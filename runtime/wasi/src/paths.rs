@@ -233,6 +233,7 @@ pub(crate) fn path_open(
         Descriptor::Directory(directory) => directory,
         Descriptor::File(_) => return Err(Errno::Notdir.into()),
         Descriptor::Stream(_) => return Err(Errno::Badf.into()),
+        Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     let descriptor = request.open(directory, path)?;
     let number = wasi.descriptors.insert(descriptor)?;

@@ -103,6 +103,7 @@ impl Wasi {
             }
             Descriptor::File(_) => Ok(Wait::File(0)),
             Descriptor::Stream(_) | Descriptor::Directory(_) => Err(Errno::Badf),
+            Descriptor::Lost(_) => Err(Errno::Stale),
         }
     }
 

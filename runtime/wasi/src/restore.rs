@@ -3,6 +3,7 @@
 //! A saved state contains names and no authority. Whoever resumes grants directories again; files are opened below
 //! them by path, never created, never truncated.
 
+use crate::carried::{Revived, nameless_directory};
 use crate::clocks::Clocks;
 use crate::descriptors::{Descriptor, Descriptors, Directory, File, Origin};
 use crate::interrupt::Interrupter;
@@ -16,6 +17,7 @@ use crate::streams::{StandardStreams, Streams};
 use crate::types::FileType;
 use crate::wasi::{Preopen, Root, Wasi, WasiError, variable};
 use cap_std::fs::{Dir, Metadata, OpenOptions};
+use std::error::Error as _;
 use std::io;
 
 /// What is expected of the files that a program has open.
@@ -24,8 +26,23 @@ pub enum Files {
     /// That they are what they were when the state was saved, as far as its fingerprints tell.
     #[default]
     RequireSame,
-    /// That they exist.
+    /// That they exist. The program goes on with what is there, at the offset where it was, as if others had changed
+    /// the files while it ran: behind the end of a file that is shorter now, reading finds the end, and writing leaves
+    /// a hole.
     Reopen,
+    /// Nothing. As [`Reopen`](Files::Reopen), and what is missing or cannot be opened keeps its descriptor's number:
+    /// calls on that return [`Errno::Stale`](crate::Errno::Stale), until the program closes it.
+    SkipMissing,
+}
+
+/// A change of an open file that was accepted when the program was resumed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the program has `{guest_path}` open, which has changed: {change}")]
+pub struct AcceptedChange {
+    /// The guest's path.
+    pub guest_path: String,
+    /// How it differs.
+    pub change: Change,
 }
 
 /// What whoever resumes a program gives to it.
@@ -67,6 +84,12 @@ pub enum Change {
     /// It was written later.
     #[error("it has been modified since")]
     Modified,
+    /// It is not there.
+    #[error("it is missing")]
+    Missing,
+    /// It cannot be opened.
+    #[error("it cannot be opened any more")]
+    Unusable,
 }
 
 /// Why a program's host state could not be restored.
@@ -88,7 +111,10 @@ pub enum RestoreError {
         preopen: u32,
     },
     /// A file or directory that the program has open is not there.
-    #[error("the program has `{guest_path}` open, which is missing: put it back where it was")]
+    #[error(
+        "the program has `{guest_path}` open, which is missing: put it back where it was, or resume with \
+         --files=skip-missing to go on without it"
+    )]
     Missing {
         /// The guest's path.
         guest_path: String,
@@ -96,6 +122,16 @@ pub enum RestoreError {
     /// A file or directory that the program has open cannot be opened.
     #[error("cannot reopen `{guest_path}`, which the program has open")]
     Open {
+        /// The guest's path.
+        guest_path: String,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// A new file for the content of one that was removed while open cannot be made.
+    #[error(
+        "cannot make a file for the content of `{guest_path}`, which the program had removed and still uses"
+    )]
+    Carried {
         /// The guest's path.
         guest_path: String,
         /// What the host said.
@@ -118,9 +154,29 @@ pub enum RestoreError {
         /// The number.
         fd: u32,
     },
+    /// Several files are not what they were.
+    #[error("{} of the program's open files are not what they were:{}", .0.len(), listed(.0))]
+    Several(Vec<RestoreError>),
     /// Something that has nothing to do with the saved state.
     #[error(transparent)]
     Wasi(#[from] WasiError),
+}
+
+impl RestoreError {
+    /// Others may have the same problem, and are worth telling too.
+    fn is_about_a_file(&self) -> bool {
+        use RestoreError::{Changed, Missing, Open};
+        matches!(self, Missing { .. } | Open { .. } | Changed { .. })
+    }
+}
+
+/// One line for each, with what the host said.
+fn listed(problems: &[RestoreError]) -> String {
+    let line = |problem: &RestoreError| match problem.source() {
+        Some(source) => format!("\n  {problem}: {source}"),
+        None => format!("\n  {problem}"),
+    };
+    problems.iter().map(line).collect()
 }
 
 impl Wasi {
@@ -131,17 +187,36 @@ impl Wasi {
     /// [`RestoreError`] names the directory or file that is missing or has changed.
     pub fn restore(state: &SavedState, grants: Grants) -> Result<Wasi, RestoreError> {
         let roots = granted_roots(state, grants.preopens);
-        let opener = Opener {
+        let mut opener = Opener {
             state,
             roots: &roots,
             files: grants.files,
+            revived: Revived::new(&state.carried),
+            accepted: Vec::new(),
         };
         let mut descriptors = Descriptors::default();
+        let mut problems = Vec::new();
         for (&fd, saved) in &state.descriptors {
-            let descriptor = opener.reopen(saved)?;
+            let descriptor = match opener.reopen(saved) {
+                Ok(descriptor) => descriptor,
+                Err(problem) if problem.is_about_a_file() => {
+                    problems.push(problem);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let placed = descriptors.insert_at(fd, descriptor);
             placed.map_err(|_| RestoreError::Descriptor { fd })?;
         }
+        match problems.pop() {
+            None => {}
+            Some(problem) if problems.is_empty() => return Err(problem),
+            Some(last) => {
+                problems.push(last);
+                return Err(RestoreError::Several(problems));
+            }
+        }
+        let accepted = opener.accepted;
         Ok(Wasi {
             args: state.args.clone(),
             env: environment(state, grants.env)?,
@@ -160,6 +235,7 @@ impl Wasi {
             interrupter: Interrupter::new().map_err(WasiError::Resources)?,
             stdin_probe: false,
             stopped_at_stdin: false,
+            accepted,
         })
     }
 }
@@ -201,16 +277,73 @@ struct Opener<'a> {
     state: &'a SavedState,
     roots: &'a [Root],
     files: Files,
+    revived: Revived<'a>,
+    accepted: Vec<AcceptedChange>,
 }
 
 impl Opener<'_> {
-    fn reopen(&self, saved: &SavedDescriptor) -> Result<Descriptor, RestoreError> {
-        match saved {
-            SavedDescriptor::Stream(standard) => Ok(Descriptor::Stream(*standard)),
-            SavedDescriptor::Preopen(preopen) => self.preopen(*preopen),
-            SavedDescriptor::Directory(directory) => self.directory(directory),
-            SavedDescriptor::File(file) => self.file(file),
+    fn reopen(&mut self, saved: &SavedDescriptor) -> Result<Descriptor, RestoreError> {
+        let (preopen, path, opened) = match saved {
+            SavedDescriptor::Stream(standard) => return Ok(Descriptor::Stream(*standard)),
+            SavedDescriptor::Preopen(preopen) => return self.preopen(*preopen),
+            SavedDescriptor::Lost(lost) => {
+                return Ok(Descriptor::Lost(Origin {
+                    preopen: lost.preopen,
+                    path: lost.path.clone(),
+                }));
+            }
+            SavedDescriptor::Directory(directory) => {
+                let opened = self.directory(directory);
+                (directory.preopen, &directory.path, opened)
+            }
+            SavedDescriptor::File(file) => match file.kind {
+                SavedFileKind::Carried(content) => return self.carried(file, content),
+                _ => (file.preopen, &file.path, self.file(file)),
+            },
+        };
+        let change = match &opened {
+            Err(RestoreError::Missing { .. }) => Change::Missing,
+            Err(RestoreError::Open { .. }) => Change::Unusable,
+            _ => return opened,
+        };
+        if self.files != Files::SkipMissing {
+            return opened;
         }
+        self.accept(self.state.guest_path(preopen, path), change);
+        Ok(Descriptor::Lost(Origin {
+            preopen,
+            path: path.clone(),
+        }))
+    }
+
+    fn accept(&mut self, guest_path: String, change: Change) {
+        let accepted = AcceptedChange { guest_path, change };
+        if !self.accepted.contains(&accepted) {
+            self.accepted.push(accepted);
+        }
+    }
+
+    /// A file that had been removed: it is nowhere but here.
+    fn carried(&mut self, saved: &SavedFile, content: u32) -> Result<Descriptor, RestoreError> {
+        let index = usize::try_from(saved.preopen).ok();
+        let root = index.and_then(|index| self.roots.get(index));
+        let dir = root.and_then(|root| root.dir.as_ref());
+        let handle = self.revived.open(content, saved.access, dir);
+        let handle = handle.map_err(|source| RestoreError::Carried {
+            guest_path: self.state.guest_path(saved.preopen, &saved.path),
+            source,
+        })?;
+        Ok(Descriptor::File(File {
+            handle: cap_std::fs::File::from_std(handle),
+            origin: Origin {
+                preopen: saved.preopen,
+                path: saved.path.clone(),
+            },
+            offset: saved.offset,
+            flags: saved.flags,
+            access: saved.access,
+            file_type: FileType::RegularFile,
+        }))
     }
 
     fn root(&self, preopen: u32) -> Result<&Dir, RestoreError> {
@@ -235,7 +368,10 @@ impl Opener<'_> {
     fn directory(&self, saved: &SavedDirectory) -> Result<Descriptor, RestoreError> {
         let guest_path = self.state.guest_path(saved.preopen, &saved.path);
         let root = self.root(saved.preopen)?;
-        let handle = root.open_dir(&saved.path);
+        let handle = match saved.removed {
+            true => nameless_directory(root),
+            false => root.open_dir(&saved.path),
+        };
         let handle = handle.map_err(|source| not_opened(&guest_path, source))?;
         Ok(Descriptor::Directory(Directory {
             handle,
@@ -248,16 +384,25 @@ impl Opener<'_> {
         }))
     }
 
-    fn file(&self, saved: &SavedFile) -> Result<Descriptor, RestoreError> {
+    fn file(&mut self, saved: &SavedFile) -> Result<Descriptor, RestoreError> {
         let guest_path = self.state.guest_path(saved.preopen, &saved.path);
         let root = self.root(saved.preopen)?;
         let failed = |source| not_opened(&guest_path, source);
         let options: OpenOptions = open_options(saved.access);
         let handle = root.open_with(&saved.path, &options).map_err(failed)?;
         let metadata = handle.metadata().map_err(failed)?;
-        let change = change(saved, root, &metadata, self.files).map_err(failed)?;
+        let change = match change(saved, root, &metadata) {
+            // What cannot be read cannot be the same, as far as anybody knows.
+            Err(_) if self.files != Files::RequireSame => Some(Change::Content),
+            change => change.map_err(failed)?,
+        };
         if let Some(change) = change {
-            return Err(RestoreError::Changed { guest_path, change });
+            // No descriptor of a file could stand for a directory.
+            let directory = metadata.is_dir();
+            if self.files == Files::RequireSame || directory {
+                return Err(RestoreError::Changed { guest_path, change });
+            }
+            self.accept(guest_path, change);
         }
         Ok(Descriptor::File(File {
             handle,
@@ -281,27 +426,20 @@ fn not_opened(guest_path: &str, source: io::Error) -> RestoreError {
     }
 }
 
-/// How the file that was found differs from the saved one. A directory in a file's place always counts: no descriptor
-/// of a file could stand for it.
-fn change(
-    saved: &SavedFile,
-    root: &Dir,
-    metadata: &Metadata,
-    files: Files,
-) -> io::Result<Option<Change>> {
+/// How the file that was found differs from the saved one.
+fn change(saved: &SavedFile, root: &Dir, metadata: &Metadata) -> io::Result<Option<Change>> {
     let is = FileType::from(metadata.file_type());
     let (was, fingerprint) = match &saved.kind {
-        SavedFileKind::Regular(fingerprint) => (FileType::RegularFile, Some(fingerprint)),
         SavedFileKind::Special(file_type) => (*file_type, None),
+        SavedFileKind::Regular(fingerprint) => (FileType::RegularFile, Some(fingerprint)),
+        SavedFileKind::Carried(_) => (FileType::RegularFile, None),
     };
-    if is != was && (files == Files::RequireSame || is == FileType::Directory) {
+    if is != was {
         return Ok(Some(Change::Type { was, is }));
     }
     match fingerprint {
-        Some(fingerprint) if files == Files::RequireSame => {
-            content_change(fingerprint, root, &saved.path, metadata)
-        }
-        _ => Ok(None),
+        Some(fingerprint) => content_change(fingerprint, root, &saved.path, metadata),
+        None => Ok(None),
     }
 }
 

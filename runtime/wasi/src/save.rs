@@ -1,15 +1,18 @@
 //! Taking down the state of a program.
 
-use crate::descriptors::{Descriptor, File, Origin};
+use crate::carried::{CARRIED_BYTES_MAX, CarryError, Collector};
+use crate::descriptors::{Descriptor, File};
+use crate::locate::Place;
 use crate::random::Random;
 use crate::saved_state::{
-    Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedRandom,
-    SavedState,
+    Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedLost,
+    SavedRandom, SavedState,
 };
 use crate::types::FileType;
 use crate::wasi::Wasi;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _};
 use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
 
 /// Files up to this size are recognised by the hash of their content.
 pub(crate) const HASHED_BYTES_MAX: u64 = 64 * 1024;
@@ -18,19 +21,46 @@ pub(crate) const HASHED_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// What the program has open is no longer at its path: it was removed, replaced, or renamed from outside. Nobody
-    /// who resumes could open it again.
+    /// What the program has open was moved from outside to where nobody who resumes could open it. It exists, so
+    /// taking its content along would part the program from those who use the file too.
     #[error(
-        "the program has `{guest_path}` open as descriptor {fd}, but nothing or something else is at that path now: \
-         take the snapshot when the program has closed it"
+        "the program has `{guest_path}` open as descriptor {fd}, which was moved out of the directories that the \
+         program was granted: move it back, or take the snapshot when the program has closed it"
     )]
-    Unlinked {
+    Elsewhere {
         /// The descriptor.
         fd: u32,
         /// The guest's path at which it was opened.
         guest_path: String,
     },
-    /// The host could not say what is at the path.
+    /// The content of files that were removed while open would make the state too large.
+    #[error(
+        "the program has `{guest_path}` open as descriptor {fd}, which was removed, so that its content has to be \
+         stored in the image; with it, such files have more than {limit_bytes} bytes: take the snapshot when the \
+         program has closed it"
+    )]
+    TooLarge {
+        /// The descriptor with which the limit is exceeded.
+        fd: u32,
+        /// The guest's path at which it was opened.
+        guest_path: String,
+        /// How many bytes all such files may have together.
+        limit_bytes: u64,
+    },
+    /// What was removed while open is neither a regular file nor a directory.
+    #[error(
+        "the program has `{guest_path}` open as descriptor {fd}, a {file_type} that was removed: take the snapshot \
+         when the program has closed it"
+    )]
+    RemovedSpecial {
+        /// The descriptor.
+        fd: u32,
+        /// The guest's path at which it was opened.
+        guest_path: String,
+        /// What it is.
+        file_type: FileType,
+    },
+    /// The host could not say where it is, or what is in it.
     #[error("cannot look at `{guest_path}`, which the program has open as descriptor {fd}")]
     Io {
         /// The descriptor.
@@ -59,8 +89,14 @@ impl Wasi {
     /// [`SaveError`] names the open file that cannot be saved.
     pub fn saved_state(&self) -> Result<SavedState, SaveError> {
         let roots = self.roots.iter();
+        let mut collector = Collector::new(self.is_deterministic());
         let descriptors = self.descriptors.iter();
-        let descriptors = descriptors.map(|(fd, open)| Ok((fd, self.saved_descriptor(fd, open)?)));
+        let descriptors = descriptors.map(|(fd, open)| {
+            let saved = self.saved_descriptor(open, &mut collector);
+            let saved = saved.map_err(|error| self.save_error(fd, open, error));
+            Ok((fd, saved?))
+        });
+        let descriptors = descriptors.collect::<Result<_, _>>()?;
         Ok(SavedState {
             args: self.args.clone(),
             env: self.env.clone(),
@@ -71,45 +107,65 @@ impl Wasi {
                 Random::Seeded { seed, position } => Some(SavedRandom { seed, position }),
             },
             pending: self.pending,
-            descriptors: descriptors.collect::<Result<_, _>>()?,
+            carried: collector.contents,
+            descriptors,
         })
     }
 
     fn saved_descriptor(
         &self,
-        fd: u32,
         descriptor: &Descriptor,
-    ) -> Result<SavedDescriptor, SaveError> {
+        collector: &mut Collector,
+    ) -> Result<SavedDescriptor, Unsaved> {
         match descriptor {
             Descriptor::Stream(standard) => Ok(SavedDescriptor::Stream(*standard)),
             Descriptor::Directory(directory) if directory.preopened => {
                 Ok(SavedDescriptor::Preopen(directory.origin.preopen))
             }
             Descriptor::Directory(directory) => {
-                self.require_at_its_path(fd, &directory.origin, directory.handle.dir_metadata())?;
+                let metadata = directory.handle.dir_metadata()?;
+                let place = self.locate(directory.handle.as_fd(), &metadata, &directory.origin);
+                let (removed, origin) = match place? {
+                    Place::At(_, origin) => (false, origin),
+                    Place::Removed => (true, directory.origin.clone()),
+                    Place::Elsewhere => return Err(Unsaved::Elsewhere),
+                };
                 Ok(SavedDescriptor::Directory(SavedDirectory {
-                    preopen: directory.origin.preopen,
-                    path: directory.origin.path.clone(),
+                    preopen: origin.preopen,
+                    path: origin.path,
                     access: directory.access,
+                    removed,
                 }))
             }
-            Descriptor::File(file) => Ok(SavedDescriptor::File(self.saved_file(fd, file)?)),
+            Descriptor::File(file) => Ok(SavedDescriptor::File(self.saved_file(file, collector)?)),
+            Descriptor::Lost(origin) => Ok(SavedDescriptor::Lost(SavedLost {
+                preopen: origin.preopen,
+                path: origin.path.clone(),
+            })),
         }
     }
 
-    fn saved_file(&self, fd: u32, file: &File) -> Result<SavedFile, SaveError> {
-        let (root, metadata) =
-            self.require_at_its_path(fd, &file.origin, file.handle.metadata())?;
-        let kind = if file.file_type == FileType::RegularFile {
-            let path = &file.origin.path;
-            let fingerprint = fingerprint(root, path, &metadata, self.is_deterministic());
-            SavedFileKind::Regular(fingerprint)
-        } else {
-            SavedFileKind::Special(file.file_type)
+    fn saved_file(&self, file: &File, collector: &mut Collector) -> Result<SavedFile, Unsaved> {
+        let metadata = file.handle.metadata()?;
+        let regular = file.file_type == FileType::RegularFile;
+        let handle = file.handle.as_fd();
+        let (kind, origin) = match self.locate(handle, &metadata, &file.origin)? {
+            Place::At(root, origin) if regular => {
+                let deterministic = self.is_deterministic();
+                let fingerprint = fingerprint(root, &origin.path, &metadata, deterministic);
+                (SavedFileKind::Regular(fingerprint), origin)
+            }
+            Place::At(_, origin) => (SavedFileKind::Special(file.file_type), origin),
+            Place::Removed if regular => {
+                let content = collector.content_of(handle, file.access, &metadata)?;
+                (SavedFileKind::Carried(content), file.origin.clone())
+            }
+            Place::Removed => return Err(Unsaved::RemovedSpecial(file.file_type)),
+            Place::Elsewhere => return Err(Unsaved::Elsewhere),
         };
         Ok(SavedFile {
-            preopen: file.origin.preopen,
-            path: file.origin.path.clone(),
+            preopen: origin.preopen,
+            path: origin.path,
             offset: file.offset,
             flags: file.flags,
             access: file.access,
@@ -117,37 +173,51 @@ impl Wasi {
         })
     }
 
-    /// Makes sure that whoever opens `origin` gets what is open here.
-    fn require_at_its_path(
-        &self,
-        fd: u32,
-        origin: &Origin,
-        open: io::Result<Metadata>,
-    ) -> Result<(&Dir, Metadata), SaveError> {
-        let guest_path = self.guest_path(origin);
-        let index = usize::try_from(origin.preopen).ok();
-        let root = index.and_then(|index| self.roots.get(index));
-        let Some(root) = root.and_then(|root| root.dir.as_ref()) else {
-            return Err(SaveError::Unlinked { fd, guest_path });
-        };
-        let both = open.and_then(|open| Ok((open, root.metadata(&origin.path)?)));
-        match both {
-            Ok((open, found)) if same_file(&open, &found) => Ok((root, open)),
-            Ok(_) => Err(SaveError::Unlinked { fd, guest_path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(SaveError::Unlinked { fd, guest_path })
-            }
-            Err(source) => Err(SaveError::Io {
+    fn save_error(&self, fd: u32, descriptor: &Descriptor, error: Unsaved) -> SaveError {
+        let guest_path = descriptor.origin().map(|origin| self.guest_path(origin));
+        let guest_path = guest_path.unwrap_or_default();
+        match error {
+            Unsaved::Elsewhere => SaveError::Elsewhere { fd, guest_path },
+            Unsaved::TooLarge => SaveError::TooLarge {
+                fd,
+                guest_path,
+                limit_bytes: CARRIED_BYTES_MAX,
+            },
+            Unsaved::RemovedSpecial(file_type) => SaveError::RemovedSpecial {
+                fd,
+                guest_path,
+                file_type,
+            },
+            Unsaved::Io(source) => SaveError::Io {
                 fd,
                 guest_path,
                 source,
-            }),
+            },
         }
     }
 }
 
-fn same_file(a: &Metadata, b: &Metadata) -> bool {
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
+/// Why a descriptor cannot be saved; whose it is, is added later.
+enum Unsaved {
+    Elsewhere,
+    TooLarge,
+    RemovedSpecial(FileType),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unsaved {
+    fn from(error: io::Error) -> Unsaved {
+        Unsaved::Io(error)
+    }
+}
+
+impl From<CarryError> for Unsaved {
+    fn from(error: CarryError) -> Unsaved {
+        match error {
+            CarryError::TooLarge => Unsaved::TooLarge,
+            CarryError::Io(error) => Unsaved::Io(error),
+        }
+    }
 }
 
 /// What the regular file at `path`, whose metadata is given, is recognised by.

@@ -5,6 +5,7 @@
 //! The layout is documented in `STATE.md` beside this package's `Cargo.toml`.
 
 use crate::bytes::{Reader, Writer};
+use crate::carried::{CarriedExtent, CarriedFile};
 use crate::descriptors::{Access, DESCRIPTORS_MAX};
 use crate::streams::Standard;
 use crate::types::{FdFlags, FileType};
@@ -28,6 +29,8 @@ pub struct SavedState {
     pub random: Option<SavedRandom>,
     /// A `poll_oneoff` that was suspended.
     pub pending: Option<PendingWait>,
+    /// The content of files that were removed while open, in the order of their first descriptors.
+    pub carried: Vec<CarriedFile>,
     /// What was open, by number.
     pub descriptors: BTreeMap<u32, SavedDescriptor>,
 }
@@ -78,6 +81,8 @@ pub enum SavedDescriptor {
     Directory(SavedDirectory),
     /// A file that the program opened.
     File(SavedFile),
+    /// Something that could not be opened again in an earlier resume.
+    Lost(SavedLost),
 }
 
 /// A directory that the program opened.
@@ -89,6 +94,17 @@ pub struct SavedDirectory {
     pub path: String,
     /// What it was opened for.
     pub access: Access,
+    /// It has been removed since: it is empty, and nothing can be made in it.
+    pub removed: bool,
+}
+
+/// Something that could not be opened again in an earlier resume, which was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedLost {
+    /// Index into [`SavedState::preopens`].
+    pub preopen: u32,
+    /// The path below it.
+    pub path: String,
 }
 
 /// A file that the program opened.
@@ -113,6 +129,8 @@ pub struct SavedFile {
 pub enum SavedFileKind {
     /// A regular file with this content.
     Regular(Fingerprint),
+    /// A regular file that has no name any more, with the content of that index in [`SavedState::carried`].
+    Carried(u32),
     /// Something else, such as a character device.
     Special(FileType),
 }
@@ -173,6 +191,9 @@ const KIND_STREAM: u8 = 0;
 const KIND_PREOPEN: u8 = 3;
 const KIND_DIRECTORY: u8 = 4;
 const KIND_FILE: u8 = 5;
+const KIND_CARRIED: u8 = 6;
+const KIND_REMOVED_DIRECTORY: u8 = 7;
+const KIND_LOST: u8 = 8;
 
 const MODE_READ: u8 = 1 << 0;
 const MODE_WRITE: u8 = 1 << 1;
@@ -205,6 +226,7 @@ impl SavedState {
             to.raw(&pending.subscriptions_hash);
             to.u64(pending.started_ns);
         }
+        to.list(&self.carried, |to, content| content.encode(to));
         to.list(&self.descriptors, |to, (fd, descriptor)| {
             to.u32(*fd);
             descriptor.encode(to);
@@ -235,6 +257,9 @@ impl SavedState {
         let random = random.transpose()?;
         let pending = (has & HAS_PENDING != 0).then(|| pending_wait(&mut from));
         let pending = pending.transpose()?;
+        let carried = from.list(CarriedFile::decode)?;
+        // Contents are numbered in the order of the descriptors that need them.
+        let mut needed = 0;
         let mut descriptors = BTreeMap::new();
         for _ in 0..from.count()? {
             let fd = from.u32()?;
@@ -243,7 +268,18 @@ impl SavedState {
                 return Err(from.invalid("a descriptor's number is out of order or too large"));
             }
             let descriptor = SavedDescriptor::decode(&mut from, preopens.len())?;
+            if let Some(index) = descriptor.carried() {
+                if index > needed {
+                    return Err(from.invalid("a removed file's content out of order"));
+                }
+                needed = needed.max(index + 1);
+            }
             descriptors.insert(fd, descriptor);
+        }
+        if carried.len() as u64 != needed {
+            return Err(
+                from.invalid("the content of a removed file is missing, or needed by nothing")
+            );
         }
         from.finish()?;
         Ok(SavedState {
@@ -253,6 +289,7 @@ impl SavedState {
             monotonic_ns,
             random,
             pending,
+            carried,
             descriptors,
         })
     }
@@ -291,7 +328,56 @@ fn pending_wait(from: &mut Reader<'_>) -> Result<PendingWait, DecodeError> {
     })
 }
 
+impl CarriedFile {
+    fn encode(&self, to: &mut Writer) {
+        to.u64(self.size_bytes);
+        to.u8(self.modified_ns.is_some().into());
+        if let Some(modified_ns) = self.modified_ns {
+            to.raw(&modified_ns.to_le_bytes());
+        }
+        to.list(&self.extents, |to, extent| {
+            to.u64(extent.offset);
+            to.bytes(&extent.bytes);
+        });
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<CarriedFile, DecodeError> {
+        let size_bytes = from.u64()?;
+        let modified_ns = match from.u8()? {
+            0 => None,
+            1 => Some(i64::from_le_bytes(from.raw()?)),
+            _ => return Err(from.invalid("a time that is neither there nor absent")),
+        };
+        let extents = from.list(|from| {
+            Ok(CarriedExtent {
+                offset: from.u64()?,
+                bytes: from.bytes()?.to_vec(),
+            })
+        })?;
+        let content = CarriedFile {
+            size_bytes,
+            modified_ns,
+            extents,
+        };
+        if !content.is_canonical() {
+            return Err(from.invalid("the content of a removed file is not in its one form"));
+        }
+        Ok(content)
+    }
+}
+
 impl SavedDescriptor {
+    /// The number of the content that travels with it.
+    fn carried(&self) -> Option<u64> {
+        match self {
+            SavedDescriptor::File(SavedFile {
+                kind: SavedFileKind::Carried(index),
+                ..
+            }) => Some((*index).into()),
+            _ => None,
+        }
+    }
+
     fn encode(&self, to: &mut Writer) {
         match self {
             SavedDescriptor::Stream(standard) => to.u8(KIND_STREAM + *standard as u8),
@@ -300,18 +386,29 @@ impl SavedDescriptor {
                 to.u32(*preopen);
             }
             SavedDescriptor::Directory(directory) => {
-                to.u8(KIND_DIRECTORY);
+                to.u8(match directory.removed {
+                    true => KIND_REMOVED_DIRECTORY,
+                    false => KIND_DIRECTORY,
+                });
                 to.u32(directory.preopen);
                 to.bytes(directory.path.as_bytes());
                 to.u8(mode(directory.access, FdFlags::empty()));
             }
             SavedDescriptor::File(file) => {
-                to.u8(KIND_FILE);
+                to.u8(match file.kind {
+                    SavedFileKind::Carried(_) => KIND_CARRIED,
+                    SavedFileKind::Regular(_) | SavedFileKind::Special(_) => KIND_FILE,
+                });
                 to.u32(file.preopen);
                 to.bytes(file.path.as_bytes());
                 to.u8(mode(file.access, file.flags));
                 to.u64(file.offset);
                 file.kind.encode(to);
+            }
+            SavedDescriptor::Lost(lost) => {
+                to.u8(KIND_LOST);
+                to.u32(lost.preopen);
+                to.bytes(lost.path.as_bytes());
             }
         }
     }
@@ -327,7 +424,7 @@ impl SavedDescriptor {
         }
         match kind {
             KIND_PREOPEN => Ok(SavedDescriptor::Preopen(preopen)),
-            KIND_DIRECTORY => {
+            KIND_DIRECTORY | KIND_REMOVED_DIRECTORY => {
                 let path = from.utf8()?;
                 let (access, flags) = access_and_flags(from)?;
                 if !flags.is_empty() {
@@ -337,9 +434,14 @@ impl SavedDescriptor {
                     preopen,
                     path,
                     access,
+                    removed: kind == KIND_REMOVED_DIRECTORY,
                 }))
             }
-            KIND_FILE => {
+            KIND_LOST => Ok(SavedDescriptor::Lost(SavedLost {
+                preopen,
+                path: from.utf8()?,
+            })),
+            KIND_FILE | KIND_CARRIED => {
                 let path = from.utf8()?;
                 let (access, flags) = access_and_flags(from)?;
                 Ok(SavedDescriptor::File(SavedFile {
@@ -348,7 +450,10 @@ impl SavedDescriptor {
                     access,
                     flags,
                     offset: from.u64()?,
-                    kind: SavedFileKind::decode(from)?,
+                    kind: match kind {
+                        KIND_CARRIED => SavedFileKind::Carried(from.u32()?),
+                        _ => SavedFileKind::decode(from)?,
+                    },
                 }))
             }
             _ => Err(from.invalid("an unknown kind of descriptor")),
@@ -360,6 +465,7 @@ impl SavedFileKind {
     fn encode(&self, to: &mut Writer) {
         let fingerprint = match self {
             SavedFileKind::Special(file_type) => return to.u8(*file_type as u8),
+            SavedFileKind::Carried(content) => return to.u32(*content),
             SavedFileKind::Regular(fingerprint) => fingerprint,
         };
         to.u8(FileType::RegularFile as u8);

@@ -4,6 +4,7 @@ use crate::clocks::Clocks;
 use crate::descriptors::{Access, Descriptor, Descriptors, Directory, Origin};
 use crate::interrupt::Interrupter;
 use crate::random::Random;
+use crate::restore::AcceptedChange;
 use crate::saved_state::PendingWait;
 use crate::streams::{Standard, StandardStreams, Streams};
 use cap_std::ambient_authority;
@@ -112,6 +113,7 @@ pub struct Wasi {
     pub(crate) interrupter: Interrupter,
     pub(crate) stdin_probe: bool,
     pub(crate) stopped_at_stdin: bool,
+    pub(crate) accepted: Vec<AcceptedChange>,
 }
 
 impl Wasi {
@@ -140,6 +142,7 @@ impl Wasi {
             interrupter: Interrupter::new().map_err(WasiError::Resources)?,
             stdin_probe: false,
             stopped_at_stdin: false,
+            accepted: Vec::new(),
         };
         wasi.open_streams().map_err(WasiError::Resources)?;
         for preopen in config.preopens {
@@ -200,6 +203,11 @@ impl Wasi {
     /// Whether the last `fd_read` or `poll_oneoff` was suspended because it would have blocked on standard input.
     pub fn stopped_at_stdin(&self) -> bool {
         self.stopped_at_stdin
+    }
+
+    /// How open files differed from what they were when the program was resumed, where that was accepted.
+    pub fn accepted_changes(&self) -> &[AcceptedChange] {
+        &self.accepted
     }
 
     /// The path that the guest would use for `origin`.

@@ -5,9 +5,9 @@ mod common;
 use common::{Guest, MEMORY_BYTES, READ, WRITE, grants};
 use std::collections::BTreeMap;
 use wsnap_wasi::{
-    Access, DecodeError, Evidence, FdFlags, FileType, Fingerprint, OFlags, PendingWait,
-    SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedRandom, SavedState, Standard,
-    Wasi,
+    Access, CarriedExtent, CarriedFile, DecodeError, Evidence, FdFlags, FileType, Fingerprint,
+    OFlags, PendingWait, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedLost,
+    SavedRandom, SavedState, Standard, Wasi,
 };
 
 fn file(kind: SavedFileKind, flags: FdFlags) -> SavedDescriptor {
@@ -31,6 +31,27 @@ fn regular(evidence: Evidence) -> SavedFileKind {
     })
 }
 
+/// A block, a hole, and a block that is cut off by the end of the file.
+fn sparse() -> CarriedFile {
+    let extent = |offset, length| CarriedExtent {
+        offset,
+        bytes: vec![0xa5; length],
+    };
+    CarriedFile {
+        size_bytes: 12_289,
+        modified_ns: Some(-3),
+        extents: vec![extent(0, 4096), extent(8192, 4097)],
+    }
+}
+
+fn empty_file() -> CarriedFile {
+    CarriedFile {
+        size_bytes: 0,
+        modified_ns: None,
+        extents: vec![],
+    }
+}
+
 /// A state in which every field occurs.
 fn full_state() -> SavedState {
     let flags = FdFlags::APPEND | FdFlags::NONBLOCK;
@@ -46,6 +67,7 @@ fn full_state() -> SavedState {
                 read: true,
                 write: false,
             },
+            removed: false,
         }),
         file(regular(Evidence::None), FdFlags::empty()),
         file(regular(Evidence::Hash([9; 32])), flags),
@@ -54,6 +76,22 @@ fn full_state() -> SavedState {
             SavedFileKind::Special(FileType::CharacterDevice),
             FdFlags::NONBLOCK,
         ),
+        file(SavedFileKind::Carried(0), FdFlags::APPEND),
+        file(SavedFileKind::Carried(1), FdFlags::empty()),
+        file(SavedFileKind::Carried(0), FdFlags::empty()),
+        SavedDescriptor::Directory(SavedDirectory {
+            preopen: 1,
+            path: "gone".to_owned(),
+            access: Access {
+                read: true,
+                write: false,
+            },
+            removed: true,
+        }),
+        SavedDescriptor::Lost(SavedLost {
+            preopen: 1,
+            path: "lost".to_owned(),
+        }),
     ];
     SavedState {
         args: vec![b"program".to_vec(), vec![], vec![0xff]],
@@ -71,6 +109,7 @@ fn full_state() -> SavedState {
             subscriptions_hash: [4; 32],
             started_ns: 5,
         }),
+        carried: vec![sparse(), empty_file()],
         descriptors: (0..).step_by(3).zip(descriptors).collect(),
     }
 }
@@ -84,6 +123,7 @@ fn every_field_survives_encoding() {
         monotonic_ns: 0,
         random: None,
         pending: None,
+        carried: vec![],
         descriptors: BTreeMap::new(),
     };
     for state in [empty, full_state()] {
@@ -98,7 +138,7 @@ fn the_bytes_of_version_1_do_not_change() {
     assert_eq!(hash.to_hex().as_str(), GOLDEN_HASH);
 }
 
-const GOLDEN_HASH: &str = "5be3ecfa680077eb48fd332d3c7c9c7034857f099fbcb141462c1d9fbe7762df";
+const GOLDEN_HASH: &str = "7ebe869c9f1586639f5873f9f4a5e5325defa7d0d7d12806b15101c41b9b2654";
 
 #[test]
 fn a_truncated_state_is_refused_wherever_it_ends() {
@@ -156,6 +196,9 @@ fn restoring_a_state_with_any_bit_flipped_succeeds_or_fails_in_order() {
     guest.create("f");
     guest.open(".", OFlags::DIRECTORY, READ).expect("opens");
     guest.open("g", OFlags::CREAT, WRITE).expect("opens");
+    let removed = guest.create("removed");
+    guest.write(removed, b"content").expect("room");
+    std::fs::remove_file(guest.host("removed")).expect("it was there");
     let bytes = guest.wasi.save().expect("saves");
     let mut restored = 0;
     for bit in 0..bytes.len() * 8 {
@@ -172,6 +215,56 @@ fn restoring_a_state_with_any_bit_flipped_succeeds_or_fails_in_order() {
         }
     }
     assert!(restored > 0);
+}
+
+/// One content has one form: otherwise two images of one state would have different ids.
+#[test]
+fn the_content_of_a_removed_file_in_another_form_is_refused() {
+    let changes: [fn(&mut CarriedFile); 8] = [
+        |file| file.extents.swap(0, 1),
+        |file| file.extents[1].offset = 4096,
+        |file| file.extents[1].offset = 8193,
+        |file| file.extents[0].bytes.fill(0),
+        |file| file.extents[0].bytes.truncate(4095),
+        |file| file.extents[0].bytes.clear(),
+        |file| file.extents[1].bytes.push(1),
+        |file| file.extents[1].offset = u64::MAX - 4095,
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        let mut state = full_state();
+        change(&mut state.carried[0]);
+        match SavedState::decode(&state.encode()) {
+            Err(DecodeError::Invalid { what, .. }) => assert_eq!(
+                what, "the content of a removed file is not in its one form",
+                "change {index}"
+            ),
+            other => panic!("change {index}: another outcome: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn contents_of_removed_files_belong_to_descriptors_in_their_order() {
+    let expect = |state: &SavedState, expected: &str| match SavedState::decode(&state.encode()) {
+        Err(DecodeError::Invalid { what, .. }) => assert_eq!(what, expected),
+        other => panic!("another outcome: {other:?}"),
+    };
+    let mut unneeded = full_state();
+    unneeded.carried.push(empty_file());
+    let missing = "the content of a removed file is missing, or needed by nothing";
+    expect(&unneeded, missing);
+    let mut absent = full_state();
+    absent.carried.pop();
+    expect(&absent, missing);
+    let mut swapped = full_state();
+    for saved in swapped.descriptors.values_mut() {
+        if let SavedDescriptor::File(file) = saved
+            && let SavedFileKind::Carried(index) = &mut file.kind
+        {
+            *index = 1 - *index;
+        }
+    }
+    expect(&swapped, "a removed file's content out of order");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::io::{Write as _, pipe};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use wsnap_wasi::{
-    Change, Errno, FdFlags, FileType, Files, Grants, OFlags, Preopen, RestoreError, SaveError,
+    Change, Errno, FdFlags, FileType, Files, Grants, OFlags, Preopen, RestoreError,
     SavedDescriptor, SavedState, StandardStreams, Stdio, Wasi,
 };
 
@@ -325,31 +325,6 @@ fn a_changed_file_is_reopened_if_that_is_wanted() {
         }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("it was restored"),
-    }
-}
-
-#[test]
-fn a_file_that_was_unlinked_or_replaced_while_open_cannot_be_saved() {
-    for replace in [false, true] {
-        let mut guest = Guest::new();
-        let fd = guest.create("f");
-        // Kept, so that the new file cannot get the old one's inode.
-        let _old = fs::File::open(guest.host("f")).expect("opens");
-        fs::remove_file(guest.host("f")).expect("it was there");
-        if replace {
-            fs::write(guest.host("f"), "").expect("written");
-        }
-        match guest.wasi.save() {
-            Err(SaveError::Unlinked {
-                fd: named,
-                guest_path,
-            }) => {
-                assert_eq!((named, guest_path.as_str()), (fd, "/w/f"));
-            }
-            other => panic!("another outcome: {other:?}"),
-        }
-        assert_eq!(guest.close(fd), Ok(()));
-        assert!(guest.wasi.save().is_ok());
     }
 }
 

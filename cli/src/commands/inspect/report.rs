@@ -311,10 +311,16 @@ fn descriptor(state: &SavedState, fd: u32, saved: &SavedDescriptor) -> Descripto
             plain("granted directory", Some(state.guest_path(*preopen, ".")))
         }
         SavedDescriptor::Directory(directory) => plain(
-            "directory",
+            match directory.removed {
+                true => "removed directory",
+                false => "directory",
+            },
             Some(state.guest_path(directory.preopen, &directory.path)),
         ),
         SavedDescriptor::File(file) => open_file(state, fd, file),
+        SavedDescriptor::Lost(lost) => {
+            plain("lost", Some(state.guest_path(lost.preopen, &lost.path)))
+        }
     }
 }
 
@@ -322,6 +328,12 @@ fn open_file(state: &SavedState, fd: u32, file: &SavedFile) -> DescriptorReport 
     let (kind, bytes) = match &file.kind {
         SavedFileKind::Regular(fingerprint) => ("file".to_owned(), Some(fingerprint.size_bytes)),
         SavedFileKind::Special(file_type) => (file_type.to_string(), None),
+        SavedFileKind::Carried(content) => {
+            let index = usize::try_from(*content).ok();
+            let content = index.and_then(|index| state.carried.get(index));
+            let bytes = content.map(|content| content.size_bytes);
+            ("removed file".to_owned(), bytes)
+        }
     };
     let flags = [
         (file.access.read, "read"),

@@ -12,12 +12,10 @@ const SUSPENDED: i32 = 85;
 /// Spins for ever.
 const ENDLESS: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
 
-/// Opens the new file `f` in the first granted directory, removes it, says so, and spins for ever: an open file that
-/// has no name any more cannot be part of an image.
-const HOLDS_A_REMOVED_FILE: &str = r#"(module
+/// Opens the new file `f` in the first granted directory, says so, and spins for ever.
+const HOLDS_A_FILE: &str = r#"(module
   (import "wasi_snapshot_preview1" "path_open"
     (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 0) "f")
@@ -26,7 +24,6 @@ const HOLDS_A_REMOVED_FILE: &str = r#"(module
   (func (export "_start")
     (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1)
       (i64.const 0x42) (i64.const 0) (i32.const 0) (i32.const 32)))
-    (drop (call $unlink (i32.const 3) (i32.const 0) (i32.const 1)))
     (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 40)))
     (loop $again (br $again))))"#;
 
@@ -179,14 +176,22 @@ fn a_program_that_ends_before_it_answers_is_told_as_such() {
 #[test]
 fn a_program_that_cannot_be_stored_goes_on_and_says_why_and_three_signals_kill_it() {
     let sandbox = Sandbox::new();
-    sandbox.write("holds.wat", HOLDS_A_REMOVED_FILE);
+    sandbox.write("holds.wat", HOLDS_A_FILE);
+    fs::create_dir(sandbox.path("granted")).expect("a directory to grant");
     let mut running = start_listed(
         &sandbox,
-        &["run", "--name", "holds", "--dir", ".::/w", "holds.wat"],
+        &[
+            "run",
+            "--name",
+            "holds",
+            "--dir",
+            "granted::/w",
+            "holds.wat",
+        ],
     );
-    until("the file is removed", || {
-        read(&sandbox, "stdout") == "ready\n"
-    });
+    until("the file is open", || read(&sandbox, "stdout") == "ready\n");
+    // Nobody who resumes could open it there.
+    fs::rename(sandbox.path("granted/f"), sandbox.path("f")).expect("the file was made");
 
     let (_, stderr) = sandbox.expect(1, &["snap", "holds"]);
     assert!(stderr.contains("/w/f"), "{stderr}");

@@ -60,11 +60,16 @@ fn entries(wasi: &Wasi, directory: &Directory, after: u64) -> io::Result<Vec<Ent
         let entry = entry?;
         let name = entry.file_name().into_string();
         let name = name.map_err(|_| rustix::io::Errno::ILSEQ)?;
+        let file_type = match entry.file_type() {
+            // Where the listing does not tell types, the entry was looked at, and it has gone meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file_type => file_type?.into(),
+        };
         let origin = directory.origin.join(&name);
         entries.push(Entry {
             cookie: hash64(name.as_bytes()).max(COOKIE_FIRST),
             inode: wasi.inode(metadata.dev(), entry.ino(), &origin),
-            file_type: entry.file_type()?.into(),
+            file_type,
             name,
         });
     }

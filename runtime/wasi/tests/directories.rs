@@ -121,6 +121,65 @@ fn removing_what_was_listed_skips_nothing_that_follows() {
     assert_eq!(seen.len(), 40);
 }
 
+/// A listing that is read piece by piece, with entries that come and go in between and a resume after each piece: what
+/// was there all the time is told exactly once, what comes and goes at most once.
+#[test]
+fn a_listing_survives_resumes_and_changes() {
+    const ROOM: u32 = 150;
+    let mut guest = Guest::new();
+    fs::create_dir(guest.host("d")).expect("a directory");
+    let host = guest.host("d");
+    for index in 0..40 {
+        fs::write(host.join(format!("stays{index}")), "").expect("a file");
+        fs::write(host.join(format!("goes{index}")), "").expect("a file");
+    }
+    let d = guest.open("d", OFlags::DIRECTORY, READ).expect("opens");
+    let (mut seen, mut cookie, mut round) = (Vec::new(), 0, 0);
+    loop {
+        let (entries, used) = guest.readdir(d, ROOM, cookie).expect("a listing");
+        cookie = entries.last().map_or(cookie, |entry| entry.next);
+        seen.extend(entries.into_iter().map(|entry| entry.name));
+        if used < ROOM {
+            break;
+        }
+        if round < 40 {
+            fs::remove_file(host.join(format!("goes{round}"))).expect("it was there");
+            fs::write(host.join(format!("comes{round}")), "").expect("a file");
+        }
+        round += 1;
+        guest = guest.resume().expect("the guest can be resumed");
+    }
+    assert!(round > 10, "the listing was not read in pieces");
+    let once: BTreeSet<_> = seen.iter().cloned().collect();
+    assert_eq!(once.len(), seen.len(), "an entry was told twice");
+    for index in 0..40 {
+        let stays = format!("stays{index}");
+        assert!(once.contains(&stays), "{stays} was skipped");
+    }
+    // From the start again, it is what is there now.
+    let now: BTreeSet<_> = guest.list(d, 10_000).into_iter().collect();
+    assert_eq!(now.len(), 2 + 40 + 40);
+}
+
+#[test]
+fn a_cookie_means_the_same_on_another_host() {
+    let mut guest = populated(20);
+    let (entries, _) = guest.readdir(DIR, 10_000, 0).expect("a listing");
+    // Another directory, whose files were made in another order, with other inodes and neighbours.
+    let mut other = Guest::new();
+    fs::write(other.host("neighbour"), "").expect("a file");
+    for index in (0..20).rev() {
+        fs::write(other.host(&format!("file{index}")), "").expect("a file");
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let (rest, _) = other.readdir(DIR, 10_000, entry.next).expect("a listing");
+        let rest = rest.iter().map(|entry| entry.name.as_str());
+        let rest: Vec<_> = rest.filter(|name| *name != "neighbour").collect();
+        let expected = entries[index + 1..].iter().map(|entry| entry.name.as_str());
+        assert_eq!(rest, expected.collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn an_entry_has_the_inode_that_its_file_tells() {
     for mut guest in [populated(1), Guest::deterministic(1)] {

@@ -160,7 +160,8 @@ fn hint_for(error: &(dyn Error + 'static)) -> Option<String> {
     }
     match error.downcast_ref()? {
         wsnap::Error::Import { .. } => Some(
-            "wsnap provides WASI preview 1 (wasi_snapshot_preview1) and nothing else".to_owned(),
+            "wsnap provides WASI preview 1 (wasi_snapshot_preview1), preview 0 (wasi_unstable), and nothing else"
+                .to_owned(),
         ),
         wsnap::Error::Engine { .. } => Some(
             "leave --target out, or use `--target pulley64` for the portable interpreter"

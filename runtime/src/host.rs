@@ -115,12 +115,23 @@ fn call(
 /// All functions that the host provides.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>> {
     let mut linker = Linker::new(engine.wasmtime());
-    link(&mut linker).map_err(Error::Internal)?;
+    link(&mut linker)
+        .and_then(|()| link_unstable(&mut linker))
+        .map_err(Error::Internal)?;
     Ok(linker)
 }
 
+/// The module of WASI preview 1.
+const PREVIEW_1: &str = "wasi_snapshot_preview1";
+
+/// The module of WASI preview 0, which programs of 2019 and 2020 import.
+const PREVIEW_0: &str = "wasi_unstable";
+
 macro_rules! define_link {
     ($($name:ident($($parameter:ident: $type:ident),*) -> $result:ident;)*) => {
+        /// The names of the functions of preview 1.
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
             $(define_link!(@one linker, $result $name($($parameter: $type),*));)*
             Ok(())
@@ -128,7 +139,7 @@ macro_rules! define_link {
     };
     (@one $linker:ident, errno $name:ident($($parameter:ident: $type:ident),*)) => {
         $linker.func_wrap(
-            "wasi_snapshot_preview1",
+            PREVIEW_1,
             stringify!($name),
             |mut caller: Caller<'_, HostState>, $($parameter: $type),*| {
                 call(&mut caller, |wasi, memory| wasi.$name(memory, $($parameter),*))
@@ -137,7 +148,7 @@ macro_rules! define_link {
     };
     (@one $linker:ident, never $name:ident($($parameter:ident: $type:ident),*)) => {
         $linker.func_wrap(
-            "wasi_snapshot_preview1",
+            PREVIEW_1,
             stringify!($name),
             |mut caller: Caller<'_, HostState>, $($parameter: $type),*| -> wasmtime::Result<()> {
                 match caller.data_mut().wasi.$name(&mut [], $($parameter),*) {
@@ -151,3 +162,28 @@ macro_rules! define_link {
 }
 
 wsnap_wasi::for_each_function!(define_link);
+
+macro_rules! define_link_unstable {
+    ($($name:ident = $method:ident($($parameter:ident: $type:ident),*);)*) => {
+        /// Links preview 0: what it has in common with preview 1, and what differs.
+        fn link_unstable(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+            let differing = [$(stringify!($name)),*];
+            for name in NAMES {
+                // Preview 0 had no such function.
+                if *name != "sock_accept" && !differing.contains(name) {
+                    linker.alias(PREVIEW_1, name, PREVIEW_0, name)?;
+                }
+            }
+            $(linker.func_wrap(
+                PREVIEW_0,
+                stringify!($name),
+                |mut caller: Caller<'_, HostState>, $($parameter: $type),*| {
+                    call(&mut caller, |wasi, memory| wasi.$method(memory, $($parameter),*))
+                },
+            )?;)*
+            Ok(())
+        }
+    };
+}
+
+wsnap_wasi::for_each_unstable_function!(define_link_unstable);

@@ -58,7 +58,7 @@ impl From<rustix::io::Errno> for Failure {
 }
 
 /// What the guest is told.
-fn answer(outcome: Outcome) -> Result<Errno, Stop> {
+pub(crate) fn answer(outcome: Outcome) -> Result<Errno, Stop> {
     match outcome {
         Ok(()) => Ok(Errno::Success),
         Err(Failure::Errno(errno)) => Ok(errno),

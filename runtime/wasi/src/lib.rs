@@ -30,6 +30,9 @@
 //! effect and returns [`Stop::Suspended`]: it is to be made again. A write that was interrupted after some bytes
 //! returns their count instead.
 //!
+//! Programs of 2019 and 2020 import `wasi_unstable` instead (preview 0): [`for_each_unstable_function!`] lists the few
+//! functions of it that differ.
+//!
 //! Linux only: interruption uses `eventfd`, and streams `preadv2`.
 
 mod bytes;
@@ -53,6 +56,7 @@ mod saved_state;
 mod stat;
 mod streams;
 mod types;
+mod unstable;
 mod wasi;
 
 pub use calls::Stop;

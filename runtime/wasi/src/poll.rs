@@ -17,8 +17,20 @@ use smallvec::SmallVec;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-const SUBSCRIPTION_BYTES: u32 = 48;
 const EVENT_BYTES: u32 = 32;
+
+/// Where a version of the interface has what a subscription says.
+#[derive(Clone, Copy)]
+pub(crate) struct SubscriptionLayout {
+    pub bytes: u32,
+    /// Where the clock's number is; its timeout, precision and flags follow.
+    pub clock_offset: usize,
+}
+
+const SUBSCRIPTION: SubscriptionLayout = SubscriptionLayout {
+    bytes: 48,
+    clock_offset: 16,
+};
 
 const TYPE_CLOCK: u8 = 0;
 const TYPE_FD_READ: u8 = 1;
@@ -55,11 +67,19 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
 }
 
 impl Wasi {
-    fn subscription(&mut self, bytes: &[u8], started_ns: u64) -> Result<Subscription, Errno> {
+    fn subscription(
+        &mut self,
+        bytes: &[u8],
+        layout: SubscriptionLayout,
+        started_ns: u64,
+    ) -> Result<Subscription, Errno> {
         let event_type = bytes[8];
         let fd = u32::from_le_bytes(field(bytes, 16));
         let wait = match event_type {
-            TYPE_CLOCK => Wait::Until(self.deadline_ns(bytes, started_ns)?),
+            TYPE_CLOCK => {
+                let clock = &bytes[layout.clock_offset..];
+                Wait::Until(self.deadline_ns(clock, started_ns)?)
+            }
             TYPE_FD_READ | TYPE_FD_WRITE => self.source(fd, event_type)?,
             _ => return Err(Errno::Inval),
         };
@@ -70,12 +90,12 @@ impl Wasi {
         })
     }
 
-    /// When a clock subscription is due, on the guest's monotonic clock.
+    /// When what a subscription says about a clock is due, on the guest's monotonic clock.
     fn deadline_ns(&self, bytes: &[u8], started_ns: u64) -> Result<u64, Errno> {
-        let id = u32::from_le_bytes(field(bytes, 16));
+        let id = u32::from_le_bytes(field(bytes, 0));
         let clock = ClockId::from_raw(id).map_err(|_| Errno::Inval)?;
-        let timeout_ns = u64::from_le_bytes(field(bytes, 24));
-        let absolute = match u16::from_le_bytes(field(bytes, 40)) {
+        let timeout_ns = u64::from_le_bytes(field(bytes, 8));
+        let absolute = match u16::from_le_bytes(field(bytes, 24)) {
             0 => false,
             1 => true,
             _ => return Err(Errno::Inval),
@@ -195,7 +215,29 @@ fn event(subscription: &Subscription, flags: u16) -> [u8; EVENT_BYTES as usize] 
 
 pub(crate) fn poll_oneoff(
     wasi: &mut Wasi,
+    memory: Memory<'_>,
+    subscriptions: u32,
+    events: u32,
+    subscriptions_length: u32,
+    nevents: u32,
+) -> Outcome {
+    poll(
+        wasi,
+        memory,
+        SUBSCRIPTION,
+        subscriptions,
+        events,
+        subscriptions_length,
+        nevents,
+    )
+}
+
+/// `poll_oneoff` in a version of the interface. A call that was suspended is not mistaken for one of another version:
+/// their subscriptions differ in length, and so in their hash.
+pub(crate) fn poll(
+    wasi: &mut Wasi,
     mut memory: Memory<'_>,
+    layout: SubscriptionLayout,
     subscriptions: u32,
     events: u32,
     subscriptions_length: u32,
@@ -207,7 +249,7 @@ pub(crate) fn poll_oneoff(
     let all = |size: u32| subscriptions_length.checked_mul(size).ok_or(Errno::Fault);
     memory.check(nevents, 4)?;
     memory.check(events, all(EVENT_BYTES)?)?;
-    let records = memory.bytes(subscriptions, all(SUBSCRIPTION_BYTES)?)?;
+    let records = memory.bytes(subscriptions, all(layout.bytes)?)?;
     wasi.stopped_at_stdin = false;
     let mut call = PendingWait {
         subscriptions,
@@ -220,8 +262,8 @@ pub(crate) fn poll_oneoff(
         Some(pending) if pending.is_same_call(&call) => call.started_ns = pending.started_ns,
         _ => {}
     }
-    let records = records.chunks_exact(SUBSCRIPTION_BYTES as usize);
-    let entries = records.map(|record| wasi.subscription(record, call.started_ns));
+    let records = records.chunks_exact(layout.bytes as usize);
+    let entries = records.map(|record| wasi.subscription(record, layout, call.started_ns));
     let entries = entries.collect::<Result<Subscriptions, Errno>>()?;
     let count = loop {
         let ready = wasi.ready_streams(&entries)?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use wsnap::snapshots::{StoreError, StoredImage};
 use wsnap::wasi::{
-    DecodeError, Grants, Preopen, RestoreError, SavedState, StandardStreams, Stdio, Wasi,
-    WasiConfig, WasiError,
+    DecodeError, Grants, Preopen, RestoreError, SavedState, StandardStreams, Stdio, VolumeGrant,
+    Wasi, WasiConfig, WasiError,
 };
 use wsnap::{Call, Engine, EngineConfig, Instance, Outcome, Program, WASI_SECTION};
 use wsnap_tests::examples_dir;
@@ -164,6 +164,7 @@ impl Guest {
         let config = WasiConfig {
             args,
             preopens: self.preopens()?,
+            volumes: self.volumes(),
             streams: self.streams()?,
             ..WasiConfig::default()
         };
@@ -233,6 +234,14 @@ impl Guest {
             preopens.push(Preopen::open(&self.scratch(), guest)?);
         }
         Ok(preopens)
+    }
+
+    fn volumes(&self) -> Vec<VolumeGrant> {
+        let volume = self.run.volume.iter().map(|guest| VolumeGrant {
+            name: "scratch".to_owned(),
+            guest_path: guest.clone(),
+        });
+        volume.collect()
     }
 
     fn streams(&self) -> Result<StandardStreams, BenchError> {

@@ -1,5 +1,7 @@
 //! The values of flags that have a syntax of their own.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use wsnap::wasi::Preopen;
 
 use crate::failure::Failure;
+
+pub use volumes::{NewVolume, VolumePath};
 
 /// Separates the host's path from the guest's in `--dir`.
 const SEPARATOR: &str = "::";

@@ -17,3 +17,4 @@ pub(crate) mod snap;
 pub(crate) mod stats;
 pub(crate) mod tag;
 pub(crate) mod verify;
+pub(crate) mod volume;

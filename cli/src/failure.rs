@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use wsnap::snapshots::{Damage, DecodeError, ExportError, ImportError, StoreError};
-use wsnap::wasi::{RestoreError, WasiError};
+use wsnap::wasi::{RestoreError, VolumeError, WasiError};
 
 use crate::output;
 
@@ -124,6 +124,7 @@ failure_from!(
     ExportError,
     ImportError,
     RestoreError,
+    VolumeError,
     WasiError,
     wsnap::Error,
     wsnap::wasi::DecodeError

@@ -5,6 +5,7 @@ use crate::frames::{Place, SavedFrame, SavedValue};
 use crate::guest::Guest;
 use crate::host::HostState;
 use crate::values::{References, table};
+use crate::volumes::VOLUME_PAGE_SIZE_LOG2;
 use wasmtime::{AsContextMut, Table, Val};
 use wsnap_instrument::{Module, Name, Point, ValueClass};
 use wsnap_snapshots::{
@@ -38,12 +39,12 @@ pub(crate) fn manifest<S: AsContextMut<Data = HostState>>(
     manifest
         .host
         .insert(WASI_SECTION.to_owned(), host.data().wasi.save()?);
-    for (ty, mapping) in module.memories().iter().zip(guest.pages.memories()) {
-        let log2 = ty.page_size_log2();
-        manifest.memories.push(MemoryState::draft(
-            mapping.size() as u64 >> log2,
-            log2 as u8,
-        ));
+    // The content of volumes comes behind the module's memories.
+    let page_sizes = module.memories().iter().map(|ty| ty.page_size_log2() as u8);
+    let page_sizes = page_sizes.chain(std::iter::repeat(VOLUME_PAGE_SIZE_LOG2));
+    for (log2, mapping) in page_sizes.zip(guest.pages.memories()) {
+        let pages = mapping.size() as u64 >> log2;
+        manifest.memories.push(MemoryState::draft(pages, log2));
     }
     capture_dropped(guest, module, &mut manifest);
     let mut references = References::new(store, guest.instance, module, program.facts()?)?;

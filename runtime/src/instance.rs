@@ -129,7 +129,7 @@ impl Instance {
         }
     }
 
-    /// The program's memories by index; empty for a program that runs bare.
+    /// The program's memories by index, and the content of its volumes behind them; empty for a program that runs bare.
     pub(crate) fn memories(&self) -> &[Arc<Mapping>] {
         let guest = self.guest.as_ref();
         guest.map_or(&[], |guest| guest.pages.memories())
@@ -161,7 +161,9 @@ impl Instance {
             let memory = self.store.data().memory.filter(|_| index == 0)?;
             return Some(memory.data(&self.store));
         }
-        let mapping = self.memories().get(index as usize)?;
+        let index = index as usize;
+        let is_its_own = index < self.program.parsed().ok()?.memories().len();
+        let mapping = self.memories().get(index).filter(|_| is_its_own)?;
         mapping.view(0..mapping.size(), &self.store)
     }
 

@@ -11,6 +11,7 @@ use crate::memory::Mapping;
 use crate::pages::Pages;
 use crate::program::Program;
 use crate::snapshot::Desk;
+use crate::volumes;
 use std::sync::Arc;
 use wasmtime::{Extern, Store, Val};
 use wsnap_instrument::control::{self as layout, CONTROL_BYTES};
@@ -25,7 +26,7 @@ impl Program {
     ///
     /// [`Error::NoExport`] and [`Error::Arguments`] when the call is impossible, [`Error::Import`] and
     /// [`Error::Instantiate`] when the module cannot be instantiated.
-    pub fn start(&self, wasi: Wasi, call: Call) -> Result<Instance> {
+    pub fn start(&self, mut wasi: Wasi, call: Call) -> Result<Instance> {
         let (params, _) = self
             .signature(&call.export)
             .ok_or_else(|| Error::NoExport {
@@ -50,6 +51,9 @@ impl Program {
             .iter()
             .map(|ty| initial_memory(ty, ty.initial))
             .collect::<Result<_>>()?;
+        let volumes = volumes::empty(&wasi)?;
+        volumes::attach(&mut wasi, &volumes)?;
+        let memories = Memories { memories, volumes };
         let mut instance = Instance::new(self, module, wasi, call, memories, None)?;
         instance.apply_data(module)?;
         instance.store.data_mut().phase = if module.start().is_some() {
@@ -84,14 +88,22 @@ pub(crate) fn memory_bytes(ty: &wasmparser::MemoryType, pages: u64) -> (usize, u
     (size, reserved as usize)
 }
 
+/// What of a program is stored page by page.
+pub(crate) struct Memories {
+    /// The module's memories, by index.
+    pub memories: Vec<Arc<Mapping>>,
+    /// The content of the volumes that its host state has, by index.
+    pub volumes: Vec<Arc<Mapping>>,
+}
+
 impl Instance {
-    /// Instantiates the rewritten module over `memories`, one for each of the program's, which have the content of `base`.
+    /// Instantiates the rewritten module over `memories`, which have the content of `base`.
     pub(crate) fn new(
         program: &Program,
         module: &Module<'_>,
         wasi: Wasi,
         call: Call,
-        memories: Vec<Arc<Mapping>>,
+        Memories { memories, volumes }: Memories,
         base: Option<Arc<StoredImage>>,
     ) -> Result<Self> {
         let engine = program.engine();
@@ -131,7 +143,7 @@ impl Instance {
             program: program.clone(),
             instance,
             control: control.clone(),
-            pages: Pages::new(memories, base),
+            pages: Pages::new(memories.into_iter().chain(volumes).collect(), base),
             call: call.clone(),
             desk: Desk::default(),
         });

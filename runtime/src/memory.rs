@@ -295,6 +295,44 @@ impl Mapping {
     }
 }
 
+/// A memory that no guest code reaches, only the host's own functions: the content of a volume.
+pub(crate) struct HostMemory(Arc<Mapping>);
+
+impl HostMemory {
+    /// Makes `mapping` the host's own.
+    ///
+    /// Nobody else may write to it from now on, nor give it to an engine. Whoever takes snapshots reads it like any other
+    /// memory of the program: while the store that this value lies in is borrowed, by [`Mapping::copy_out`] and
+    /// [`Mapping::view`], or through the kernel.
+    pub fn new(mapping: Arc<Mapping>) -> Self {
+        Self(mapping)
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: what lies below `size` is mapped readable. Only this value writes to it, in `bytes_mut`, which borrows
+        // it exclusively.
+        unsafe { std::slice::from_raw_parts(self.0.base(), self.0.size()) }
+    }
+
+    /// All bytes, for writing.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: what lies below `size` is mapped readable and writable. The exclusive reference shows that nobody has
+        // one from `bytes`. Snapshots read while the store that owns this value is borrowed by themselves, hence not by a
+        // host function, or by system calls, which have no references.
+        unsafe { std::slice::from_raw_parts_mut(self.0.base(), self.0.size()) }
+    }
+
+    /// Makes the first `size` bytes accessible; new ones are zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mapping`] beyond the reservation, or when the system has no memory left.
+    pub fn grow_to(&mut self, size: usize) -> Result<()> {
+        self.0.grow_to(size)
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `new` and everything that referred to it borrowed from this value.

@@ -7,7 +7,7 @@ use crate::restore::Plan;
 use crate::working_set::{self, WorkingSet};
 use std::sync::Arc;
 use wsnap_snapshots::StoredImage;
-use wsnap_wasi::{Wasi, WasiConfig};
+use wsnap_wasi::Wasi;
 
 /// An image, checked and with the code for its frames compiled: resuming it is mapping its pages and little else.
 ///
@@ -32,8 +32,7 @@ impl Program {
     pub fn prepare(&self, image: Arc<StoredImage>) -> Result<PreparedImage> {
         let plan = Plan::new(self, image.manifest())?;
         plan.make_clones()?;
-        // Some of what an image says only the engine can check, as it takes the values: a dry run lets it.
-        plan.resume(&image, Wasi::new(WasiConfig::default())?)?;
+        plan.check(&image)?;
         Ok(PreparedImage(Arc::new(Inner { plan, image })))
     }
 }

@@ -7,19 +7,21 @@ use crate::error::{Error, Result};
 use crate::frames::{Place, SavedFrame, SavedValue};
 use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
-use crate::instantiate::{initial_memory, memory_bytes};
+use crate::instantiate::{Memories, memory_bytes};
 use crate::link::{self, exported_table};
 use crate::memory::{Mapping, Piece, page_size};
 use crate::program::Program;
 use crate::stack::SavedStack;
 use crate::values::{References, class_of_value, plain_val};
+use crate::volumes::{self, VOLUME_PAGE_SIZE_LOG2, VOLUME_RESERVATION};
 use std::sync::Arc;
 use wasmtime::{Extern, ModuleExport, Ref, Store, Val};
 use wsnap_instrument::{Module, Name, Point, ValueClass};
 use wsnap_snapshots::{
-    Elements, Exception, Frame, FrameState, Manifest, Phase, StoredImage, StoredMemory, Value,
+    Elements, Exception, Frame, FrameState, Manifest, MemoryState, Phase, StoredImage,
+    StoredMemory, Value,
 };
-use wsnap_wasi::Wasi;
+use wsnap_wasi::{Wasi, WasiConfig};
 
 impl Program {
     /// Makes an instance in the state of `image`, which was taken of this program. Its memories are the image's pages,
@@ -160,11 +162,33 @@ impl Plan {
     }
 
     /// Makes an instance in the state of `image`, whose manifest the plan was made of.
-    pub fn resume(&self, image: &Arc<StoredImage>, wasi: Wasi) -> Result<Instance> {
+    pub fn resume(&self, image: &Arc<StoredImage>, mut wasi: Wasi) -> Result<Instance> {
+        let volumes = map_volumes(self.program.parsed()?, image)?;
+        volumes::attach(&mut wasi, &volumes)?;
+        self.instantiate(image, wasi, volumes)
+    }
+
+    /// Checks what only the engine can check, as it takes the values of `image`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`].
+    pub fn check(&self, image: &Arc<StoredImage>) -> Result<()> {
+        let wasi = Wasi::new(WasiConfig::default())?;
+        self.instantiate(image, wasi, Vec::new()).map(drop)
+    }
+
+    fn instantiate(
+        &self,
+        image: &Arc<StoredImage>,
+        wasi: Wasi,
+        volumes: Vec<Arc<Mapping>>,
+    ) -> Result<Instance> {
         let program = &self.program;
         let module = program.parsed()?;
         let manifest = image.manifest();
         let memories = map_memories(module, image)?;
+        let memories = Memories { memories, volumes };
         let base = Some(image.clone());
         let mut instance = Instance::new(program, module, wasi, self.call.clone(), memories, base)?;
         instance.store.data_mut().phase = self.phase;
@@ -209,7 +233,7 @@ impl Plan {
 
 fn check_memories(module: &Module<'_>, manifest: &Manifest) -> Result<()> {
     let states = &manifest.memories;
-    if states.len() != module.memories().len() {
+    if states.len() < module.memories().len() {
         let (is, should) = (states.len(), module.memories().len());
         return Err(Error::Image(format!(
             "it has {is} memories where the module has {should}"
@@ -229,6 +253,21 @@ fn check_memories(module: &Module<'_>, manifest: &Manifest) -> Result<()> {
                 "a memory has a size that the module does not admit".into(),
             ));
         }
+    }
+    // Behind them comes the content of volumes. How many there are is the host state's business.
+    let volumes = &states[module.memories().len()..];
+    volumes.iter().try_for_each(check_volume)
+}
+
+fn check_volume(state: &MemoryState) -> Result<()> {
+    let is_whole = (state.pages).is_multiple_of(wsnap_snapshots::PAGE_SIZE as u64);
+    if state.page_size_log2 != VOLUME_PAGE_SIZE_LOG2
+        || !is_whole
+        || state.pages > VOLUME_RESERVATION as u64
+    {
+        return Err(Error::Image(
+            "a volume's content has a size that no volume has".into(),
+        ));
     }
     Ok(())
 }
@@ -329,14 +368,39 @@ fn map_memories(module: &Module<'_>, image: &StoredImage) -> Result<Vec<Arc<Mapp
     let states = &image.manifest().memories;
     let mut memories = Vec::with_capacity(states.len());
     for ((ty, state), stored) in module.memories().iter().zip(states).zip(image.memories()) {
-        memories.push(if page_size() == wsnap_snapshots::PAGE_SIZE {
-            let (size, reserved) = memory_bytes(ty, state.pages);
-            Mapping::of_files(size, reserved, MEMORY_GUARD as usize, pieces(stored))?
-        } else {
-            copied(&initial_memory(ty, state.pages)?, stored)?
-        });
+        let (size, reserved) = memory_bytes(ty, state.pages);
+        memories.push(map(stored, size, reserved, MEMORY_GUARD as usize)?);
     }
     Ok(memories)
+}
+
+/// The content of an image's volumes, mapped. The manifest has been checked.
+fn map_volumes(module: &Module<'_>, image: &StoredImage) -> Result<Vec<Arc<Mapping>>> {
+    let first = module.memories().len();
+    let states = image.manifest().memories.iter().zip(image.memories());
+    let contents = states.skip(first);
+    contents
+        .map(|(state, stored)| map_volume(state, stored))
+        .collect()
+}
+
+/// The content of a volume, mapped.
+///
+/// # Errors
+///
+/// [`Error::Image`] when it has a size that no volume has.
+pub(crate) fn map_volume(state: &MemoryState, stored: &StoredMemory) -> Result<Arc<Mapping>> {
+    check_volume(state)?;
+    map(stored, state.pages as usize, VOLUME_RESERVATION, 0)
+}
+
+/// A memory of `size` bytes with the stored content.
+fn map(stored: &StoredMemory, size: usize, reserved: usize, guard: usize) -> Result<Arc<Mapping>> {
+    if page_size() == wsnap_snapshots::PAGE_SIZE {
+        Mapping::of_files(size, reserved, guard, pieces(stored))
+    } else {
+        copied(&Mapping::new(size, reserved, guard)?, stored)
+    }
 }
 
 /// Where the pages of a memory lie.

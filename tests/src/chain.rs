@@ -198,7 +198,7 @@ impl<'a> Chain<'a> {
         match &self.image {
             Some(image) => command.arg(image).run(),
             None => {
-                command = command.args(&self.options);
+                command = command.args(&self.options).args(volumes(self.run));
                 invoke(command.args(invocation(self.run)), &self.module, self.run)
             }
         }
@@ -231,6 +231,12 @@ fn grants(run: &Run, sandbox: &Sandbox) -> Vec<String> {
         ]);
     }
     flags
+}
+
+/// What a new program is given. A resumed one has it.
+fn volumes(run: &Run) -> Vec<String> {
+    let flags = |guest: &String| ["--volume".to_string(), format!("scratch::{guest}")];
+    run.volume.iter().flat_map(flags).collect()
 }
 
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -32,6 +32,9 @@ pub struct Run {
     /// The name under which the program gets an empty directory. What it leaves there is part of its output.
     #[serde(default)]
     pub scratch: Option<String>,
+    /// The name under which the program gets a volume.
+    #[serde(default)]
+    pub volume: Option<String>,
     /// Standard input.
     #[serde(default)]
     pub stdin: String,
@@ -86,6 +89,7 @@ impl Run {
             args: Vec::new(),
             dirs: Vec::new(),
             scratch: None,
+            volume: None,
             stdin: String::new(),
             exit: 0,
             stdout: String::new(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use wsnap::wasi::{Wasi, WasiConfig};
 
-use crate::arguments::{Directory, Variable};
+use crate::arguments::{Directory, NewVolume, Variable};
 use crate::failure::Failure;
 use crate::places::Places;
 use crate::program::{self, Settings};
@@ -22,12 +22,15 @@ const DETERMINISTIC_SEED: [u8; 32] = [0; 32];
 /// is 85. Otherwise the exit code is the program's own, or 134 if it traps.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wsnap run sim.wasm --steps 1000000\n  wsnap run --dir data::/data --env LANG=C python.wasm /data/script.py\n  wsnap run --name sim --stop-at after=10m --id-file sim.id sim.wasm\n  wsnap run --invoke fib fib.wat 30"
+    after_help = "Examples:\n  wsnap run sim.wasm --steps 1000000\n  wsnap run --dir data::/data --env LANG=C python.wasm /data/script.py\n  wsnap run --volume files::/data sim.wasm\n  wsnap run --name sim --stop-at after=10m --id-file sim.id sim.wasm\n  wsnap run --invoke fib fib.wat 30"
 )]
 pub(crate) struct Run {
     /// Grant the program a directory, under its own path or another; can be given several times
     #[arg(long = "dir", value_name = "HOST[::GUEST]")]
     directories: Vec<Directory>,
+    /// Give the program a volume: an empty file system that is part of its images; can be given several times
+    #[arg(long = "volume", value_name = "NAME::GUEST")]
+    volumes: Vec<NewVolume>,
     /// Set an environment variable, or pass on the one of this name; can be given several times
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     variables: Vec<Variable>,
@@ -116,6 +119,7 @@ impl Run {
             args,
             env: Variable::resolve_all(&self.variables)?,
             preopens: Directory::open_all(&self.directories)?,
+            volumes: NewVolume::grant_all(&self.volumes)?,
             deterministic_seed: self.deterministic.then_some(DETERMINISTIC_SEED),
             ..WasiConfig::default()
         })?)

@@ -10,3 +10,4 @@ mod sandbox;
 mod stored;
 mod transfer;
 mod verify;
+mod volumes;

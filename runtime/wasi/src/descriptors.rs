@@ -3,6 +3,7 @@
 use crate::errno::Errno;
 use crate::streams::Standard;
 use crate::types::{FdFlags, FileType};
+use crate::volume::Inode;
 use cap_std::fs::Dir;
 
 /// Where something was opened: a path below a granted directory. This, not the host's idea of the file, is what a
@@ -91,13 +92,49 @@ pub(crate) enum Descriptor {
     File(File),
     /// What was opened there could not be opened again when the program was resumed, and whoever did that accepts it.
     Lost(Origin),
+    VolumeDirectory(VolumeDirectory),
+    VolumeFile(VolumeFile),
+}
+
+/// A directory in a volume.
+#[derive(Clone, Copy)]
+pub(crate) struct VolumeDirectory {
+    /// The volume, by index.
+    pub volume: usize,
+    pub inode: Inode,
+    /// The root, which the guest finds with `fd_prestat_get`.
+    pub preopened: bool,
+    pub access: Access,
+}
+
+/// A file in a volume.
+#[derive(Clone, Copy)]
+pub(crate) struct VolumeFile {
+    /// The volume, by index.
+    pub volume: usize,
+    pub inode: Inode,
+    pub offset: u64,
+    /// Only [`FdFlags::APPEND`] and [`FdFlags::NONBLOCK`] can be set.
+    pub flags: FdFlags,
+    pub access: Access,
 }
 
 impl Descriptor {
+    /// The volume, by index, and the inode that it is a descriptor of.
+    pub(crate) fn in_volume(&self) -> Option<(usize, Inode)> {
+        match self {
+            Descriptor::VolumeDirectory(directory) => Some((directory.volume, directory.inode)),
+            Descriptor::VolumeFile(file) => Some((file.volume, file.inode)),
+            _ => None,
+        }
+    }
+
     /// Where it was opened; standard streams have no such place.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         match self {
-            Descriptor::Stream(_) => None,
+            Descriptor::Stream(_) | Descriptor::VolumeDirectory(_) | Descriptor::VolumeFile(_) => {
+                None
+            }
             Descriptor::Directory(directory) => Some(&directory.origin),
             Descriptor::File(file) => Some(&file.origin),
             Descriptor::Lost(origin) => Some(origin),
@@ -152,7 +189,7 @@ impl Descriptors {
         match self.get_mut(fd)? {
             Descriptor::File(file) => Ok(file),
             Descriptor::Stream(_) => Err(Errno::Spipe),
-            Descriptor::Directory(_) | Descriptor::Lost(_) => Err(Errno::Badf),
+            _ => Err(Errno::Badf),
         }
     }
 
@@ -200,12 +237,11 @@ impl Descriptors {
         self.slot(fd)?.take().ok_or(Errno::Badf)
     }
 
-    /// Moves `from` to the number `to`, closing what `to` was. Both must be open.
-    pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
+    /// Moves `from` to the number `to`, and returns what `to` was. Both must be open.
+    pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Descriptor>, Errno> {
         self.taken(to)?;
         let moved = self.close(from)?;
-        *self.slot(to)? = Some(moved);
-        Ok(())
+        Ok(self.slot(to)?.replace(moved))
     }
 
     /// What is open, by ascending number.
@@ -218,7 +254,9 @@ impl Descriptors {
     pub(crate) fn follow_rename(&mut self, from: &Origin, to: &Origin) {
         for descriptor in self.0.iter_mut().flatten() {
             match descriptor {
-                Descriptor::Stream(_) => {}
+                Descriptor::Stream(_)
+                | Descriptor::VolumeDirectory(_)
+                | Descriptor::VolumeFile(_) => {}
                 Descriptor::Directory(directory) => directory.origin.follow_rename(from, to),
                 Descriptor::File(file) => file.origin.follow_rename(from, to),
                 Descriptor::Lost(origin) => origin.follow_rename(from, to),

@@ -6,12 +6,13 @@
 //! is created or removed while a program reads a directory, in another process and on another host too, and nothing
 //! about a listing under way has to be kept or saved. `.` and `..` come first, with the cookies 1 and 2.
 
-use crate::calls::Outcome;
-use crate::descriptors::{Descriptor, Directory};
+use crate::calls::{Failure, Outcome};
+use crate::descriptors::{Descriptor, Directory, VolumeDirectory};
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::stat::hash64;
 use crate::types::FileType;
+use crate::volume_calls::volume_inode;
 use crate::wasi::Wasi;
 use cap_std::fs::MetadataExt as _;
 use std::io;
@@ -43,19 +44,48 @@ impl Entry {
 }
 
 /// The entries after the one whose cookie is `after`, in the order of the listing.
-fn entries(wasi: &Wasi, directory: &Directory, after: u64) -> io::Result<Vec<Entry>> {
+fn entries(wasi: &Wasi, fd: u32, after: u64) -> Result<Vec<Entry>, Failure> {
+    let mut entries = match wasi.descriptors.get(fd)? {
+        Descriptor::VolumeDirectory(directory) => volume_entries(wasi, directory)?,
+        _ => host_entries(wasi, wasi.descriptors.directory(fd)?)?,
+    };
+    entries.retain(|entry| entry.cookie > after);
+    entries.sort_unstable_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
+    Ok(entries)
+}
+
+/// `.` and `..`. The parent may lie outside of what is granted: like wasmtime we name the directory itself instead.
+fn own_entries(own_inode: u64) -> Vec<Entry> {
+    let own = [(COOKIE_SELF, "."), (COOKIE_PARENT, "..")];
+    let own = own.map(|(cookie, name)| Entry {
+        cookie,
+        inode: own_inode,
+        file_type: FileType::Directory,
+        name: name.to_owned(),
+    });
+    own.into()
+}
+
+fn cookie(name: &str) -> u64 {
+    hash64(name.as_bytes()).max(COOKIE_FIRST)
+}
+
+fn volume_entries(wasi: &Wasi, directory: &VolumeDirectory) -> Result<Vec<Entry>, Errno> {
+    let mut entries = own_entries(volume_inode(directory.inode));
+    let listed = wasi.volume(directory.volume)?.list(directory.inode)?;
+    entries.extend(listed.map(|(name, inode, file_type)| Entry {
+        cookie: cookie(name),
+        inode: volume_inode(inode),
+        file_type,
+        name: name.to_owned(),
+    }));
+    Ok(entries)
+}
+
+fn host_entries(wasi: &Wasi, directory: &Directory) -> io::Result<Vec<Entry>> {
     let metadata = directory.handle.dir_metadata()?;
     let own_inode = wasi.inode(metadata.dev(), metadata.ino(), &directory.origin);
-    let mut entries = Vec::new();
-    // The parent may lie outside of what is granted: like wasmtime we name the directory itself instead.
-    for (cookie, name) in [(COOKIE_SELF, "."), (COOKIE_PARENT, "..")] {
-        entries.push(Entry {
-            cookie,
-            inode: own_inode,
-            file_type: FileType::Directory,
-            name: name.to_owned(),
-        });
-    }
+    let mut entries = own_entries(own_inode);
     for entry in directory.handle.entries()? {
         let entry = entry?;
         let name = entry.file_name().into_string();
@@ -67,14 +97,12 @@ fn entries(wasi: &Wasi, directory: &Directory, after: u64) -> io::Result<Vec<Ent
         };
         let origin = directory.origin.join(&name);
         entries.push(Entry {
-            cookie: hash64(name.as_bytes()).max(COOKIE_FIRST),
+            cookie: cookie(&name),
             inode: wasi.inode(metadata.dev(), entry.ino(), &origin),
             file_type,
             name,
         });
     }
-    entries.retain(|entry| entry.cookie > after);
-    entries.sort_unstable_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
     Ok(entries)
 }
 
@@ -89,8 +117,7 @@ pub(crate) fn fd_readdir(
 ) -> Outcome {
     memory.check(used, 4)?;
     let mut rest = memory.bytes_mut(buf, buf_length)?;
-    let directory = wasi.descriptors.directory(fd)?;
-    for entry in entries(wasi, directory, cookie)? {
+    for entry in entries(wasi, fd, cookie)? {
         // A record that is cut off tells the guest that the buffer was too small for it.
         for part in [&entry.header()[..], entry.name.as_bytes()] {
             let length = part.len().min(rest.len());
@@ -111,6 +138,9 @@ fn preopen_name(wasi: &Wasi, fd: u32) -> Result<Option<String>, Errno> {
     match wasi.descriptors.get(fd)? {
         Descriptor::Directory(directory) if directory.preopened => {
             Ok(Some(wasi.guest_path(&directory.origin)))
+        }
+        Descriptor::VolumeDirectory(directory) if directory.preopened => {
+            Ok(Some(wasi.volume(directory.volume)?.guest_path().to_owned()))
         }
         _ => Ok(None),
     }

@@ -3,7 +3,7 @@
 //! A file's offset is kept here and every transfer names it, so the host's descriptor has no state of its own.
 
 use crate::calls::{Failure, Outcome};
-use crate::descriptors::{Descriptor, File};
+use crate::descriptors::{Access, Descriptor, File};
 use crate::errno::Errno;
 use crate::memory::{Memory, Ranges, touch};
 use crate::stat::NewTimes;
@@ -72,6 +72,11 @@ pub(crate) fn fd_read(
 ) -> Outcome {
     memory.check(nread, 4)?;
     let ranges = memory.iovecs(iovs, iovs_length)?;
+    if let Some(file) = wasi.volume_file(fd)? {
+        let read = wasi.read_volume(&file, &mut memory, &ranges, file.offset)?;
+        wasi.set_volume_offset(fd, file.offset.saturating_add(read as u64))?;
+        return Ok(memory.write_u32(nread, count(read)?)?);
+    }
     let read = match wasi.descriptors.get_mut(fd)? {
         _ if ranges.is_empty() => 0,
         Descriptor::File(file) => {
@@ -80,7 +85,10 @@ pub(crate) fn fd_read(
             read
         }
         Descriptor::Stream(Standard::Input) => wasi.read_stdin(&mut memory, &ranges)?,
-        Descriptor::Stream(_) | Descriptor::Directory(_) => return Err(Errno::Badf.into()),
+        Descriptor::Stream(_)
+        | Descriptor::Directory(_)
+        | Descriptor::VolumeDirectory(_)
+        | Descriptor::VolumeFile(_) => return Err(Errno::Badf.into()),
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write_u32(nread, count(read)?)?)
@@ -96,8 +104,18 @@ pub(crate) fn fd_write(
 ) -> Outcome {
     memory.check(nwritten, 4)?;
     let ranges = memory.iovecs(iovs, iovs_length)?;
+    if let Some(file) = wasi.volume_file(fd)? {
+        let (written, end) = wasi.write_volume(&file, &memory, &ranges, file.offset)?;
+        if !ranges.is_empty() {
+            wasi.set_volume_offset(fd, end)?;
+        }
+        return Ok(memory.write_u32(nwritten, count(written)?)?);
+    }
     let written = match wasi.descriptors.get_mut(fd)? {
-        Descriptor::Directory(_) | Descriptor::Stream(Standard::Input) => {
+        Descriptor::Directory(_)
+        | Descriptor::VolumeDirectory(_)
+        | Descriptor::VolumeFile(_)
+        | Descriptor::Stream(Standard::Input) => {
             return Err(Errno::Badf.into());
         }
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
@@ -130,11 +148,18 @@ pub(crate) fn fd_pread(
 ) -> Outcome {
     memory.check(nread, 4)?;
     let ranges = memory.iovecs(iovs, iovs_length)?;
+    if let Some(file) = wasi.volume_file(fd)? {
+        let read = wasi.read_volume(&file, &mut memory, &ranges, offset)?;
+        return Ok(memory.write_u32(nread, count(read)?)?);
+    }
     let read = match wasi.descriptors.get(fd)? {
         Descriptor::File(_) if ranges.is_empty() => 0,
         Descriptor::File(file) => read_file(file, &mut memory, &ranges, offset)?,
         Descriptor::Stream(Standard::Input) => return Err(Errno::Spipe.into()),
-        Descriptor::Stream(_) | Descriptor::Directory(_) => return Err(Errno::Badf.into()),
+        Descriptor::Stream(_)
+        | Descriptor::Directory(_)
+        | Descriptor::VolumeDirectory(_)
+        | Descriptor::VolumeFile(_) => return Err(Errno::Badf.into()),
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write_u32(nread, count(read)?)?)
@@ -151,16 +176,39 @@ pub(crate) fn fd_pwrite(
 ) -> Outcome {
     memory.check(nwritten, 4)?;
     let ranges = memory.iovecs(iovs, iovs_length)?;
+    if let Some(file) = wasi.volume_file(fd)? {
+        let (written, _) = wasi.write_volume(&file, &memory, &ranges, offset)?;
+        return Ok(memory.write_u32(nwritten, count(written)?)?);
+    }
     let written = match wasi.descriptors.get(fd)? {
         Descriptor::File(_) if ranges.is_empty() => 0,
         Descriptor::File(file) => write_file(file, &memory, &ranges, offset)?,
         Descriptor::Stream(Standard::Output | Standard::Error) => return Err(Errno::Spipe.into()),
-        Descriptor::Stream(Standard::Input) | Descriptor::Directory(_) => {
+        Descriptor::Stream(Standard::Input)
+        | Descriptor::Directory(_)
+        | Descriptor::VolumeDirectory(_)
+        | Descriptor::VolumeFile(_) => {
             return Err(Errno::Badf.into());
         }
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write_u32(nwritten, count(written)?)?)
+}
+
+/// Where a file is after seeking; `length` tells how long it is.
+fn seek(
+    whence: u32,
+    offset: i64,
+    here: u64,
+    length: impl FnOnce() -> Result<u64, Failure>,
+) -> Result<u64, Failure> {
+    let base = match whence {
+        0 => 0,
+        1 => here,
+        2 => length()?,
+        _ => return Err(Errno::Inval.into()),
+    };
+    Ok(base.checked_add_signed(offset).ok_or(Errno::Inval)?)
 }
 
 pub(crate) fn fd_seek(
@@ -172,37 +220,51 @@ pub(crate) fn fd_seek(
     position: u32,
 ) -> Outcome {
     memory.check(position, 8)?;
+    if let Some(file) = wasi.volume_file(fd)? {
+        let target = seek(whence, offset, file.offset, || {
+            Ok(wasi.volume(file.volume)?.size(file.inode)?)
+        })?;
+        wasi.set_volume_offset(fd, target)?;
+        return Ok(memory.write_u64(position, target)?);
+    }
     let file = wasi.descriptors.seekable(fd)?;
-    let base = match whence {
-        0 => 0,
-        1 => file.offset,
-        2 => file.handle.metadata()?.len(),
-        _ => return Err(Errno::Inval.into()),
-    };
-    let target = base.checked_add_signed(offset).ok_or(Errno::Inval)?;
+    let target = seek(whence, offset, file.offset, || {
+        Ok(file.handle.metadata()?.len())
+    })?;
     file.offset = target;
     Ok(memory.write_u64(position, target)?)
 }
 
 pub(crate) fn fd_tell(wasi: &mut Wasi, mut memory: Memory<'_>, fd: u32, position: u32) -> Outcome {
-    let offset = wasi.descriptors.seekable(fd)?.offset;
+    let offset = match wasi.volume_file(fd)? {
+        Some(file) => file.offset,
+        None => wasi.descriptors.seekable(fd)?.offset,
+    };
     Ok(memory.write_u64(position, offset)?)
 }
 
 pub(crate) fn fd_close(wasi: &mut Wasi, _memory: Memory<'_>, fd: u32) -> Outcome {
-    wasi.descriptors.close(fd)?;
-    Ok(())
+    let closed = wasi.descriptors.close(fd)?;
+    Ok(wasi.release(Some(closed))?)
 }
 
 pub(crate) fn fd_renumber(wasi: &mut Wasi, _memory: Memory<'_>, fd: u32, to: u32) -> Outcome {
-    Ok(wasi.descriptors.renumber(fd, to)?)
+    let replaced = wasi.descriptors.renumber(fd, to)?;
+    Ok(wasi.release(replaced)?)
 }
 
 pub(crate) fn fd_sync(wasi: &mut Wasi, _memory: Memory<'_>, fd: u32) -> Outcome {
+    if wasi.volume_file(fd)?.is_some() {
+        // It is as durable as the program's memory: by its next snapshot.
+        return Ok(());
+    }
     Ok(wasi.descriptors.file(fd)?.handle.sync_all()?)
 }
 
 pub(crate) fn fd_datasync(wasi: &mut Wasi, _memory: Memory<'_>, fd: u32) -> Outcome {
+    if wasi.volume_file(fd)?.is_some() {
+        return Ok(());
+    }
     Ok(wasi.descriptors.file(fd)?.handle.sync_data()?)
 }
 
@@ -223,6 +285,9 @@ pub(crate) fn fd_advise(
         5 => Advice::NoReuse,
         _ => return Err(Errno::Inval.into()),
     };
+    if wasi.volume_file(fd)?.is_some() {
+        return Ok(());
+    }
     let file = wasi.descriptors.file(fd)?;
     Ok(fadvise(
         &file.handle,
@@ -239,6 +304,14 @@ pub(crate) fn fd_allocate(
     offset: u64,
     length: u64,
 ) -> Outcome {
+    if let Some(file) = wasi.volume_file(fd)? {
+        if !file.access.write {
+            return Err(Errno::Badf.into());
+        }
+        let now_ns = wasi.clocks.realtime_ns();
+        let volume = wasi.volume_mut(file.volume)?;
+        return Ok(volume.allocate(file.inode, offset, length, now_ns)?);
+    }
     let file = wasi.descriptors.file(fd)?;
     Ok(retry_on_intr(|| {
         fallocate(&file.handle, FallocateFlags::empty(), offset, length)
@@ -264,39 +337,50 @@ pub(crate) fn fd_fdstat_get(
                 rights_inheriting: rights,
             }
         }
-        Descriptor::Directory(directory) if directory.preopened => FdStat {
-            file_type: FileType::Directory,
-            flags: FdFlags::empty(),
-            rights_base: PREOPEN_RIGHTS,
-            rights_inheriting: PREOPEN_RIGHTS.union(PREOPEN_FILE_RIGHTS),
-        },
-        Descriptor::Directory(directory) => {
-            let mut rights = Rights::all()
-                - Rights::FD_SEEK
-                - Rights::FD_FILESTAT_SET_SIZE
-                - Rights::PATH_FILESTAT_SET_SIZE;
-            rights.set(Rights::FD_WRITE, directory.access.write);
-            FdStat {
-                file_type: FileType::Directory,
-                flags: FdFlags::empty(),
-                rights_base: rights,
-                rights_inheriting: rights,
-            }
-        }
+        Descriptor::Directory(directory) if directory.preopened => preopen_stat(),
+        Descriptor::VolumeDirectory(directory) if directory.preopened => preopen_stat(),
+        Descriptor::Directory(directory) => directory_stat(directory.access),
+        Descriptor::VolumeDirectory(directory) => directory_stat(directory.access),
+        Descriptor::File(file) => file_stat(file.file_type, file.flags, file.access),
+        Descriptor::VolumeFile(file) => file_stat(FileType::RegularFile, file.flags, file.access),
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
-        Descriptor::File(file) => {
-            let mut rights = Rights::all();
-            rights.set(Rights::FD_READ | Rights::FD_READDIR, file.access.read);
-            rights.set(Rights::FD_WRITE, file.access.write);
-            FdStat {
-                file_type: file.file_type,
-                flags: file.flags,
-                rights_base: rights,
-                rights_inheriting: rights,
-            }
-        }
     };
     Ok(memory.write(fdstat, &stat.to_bytes())?)
+}
+
+fn preopen_stat() -> FdStat {
+    FdStat {
+        file_type: FileType::Directory,
+        flags: FdFlags::empty(),
+        rights_base: PREOPEN_RIGHTS,
+        rights_inheriting: PREOPEN_RIGHTS.union(PREOPEN_FILE_RIGHTS),
+    }
+}
+
+fn directory_stat(access: Access) -> FdStat {
+    let mut rights = Rights::all()
+        - Rights::FD_SEEK
+        - Rights::FD_FILESTAT_SET_SIZE
+        - Rights::PATH_FILESTAT_SET_SIZE;
+    rights.set(Rights::FD_WRITE, access.write);
+    FdStat {
+        file_type: FileType::Directory,
+        flags: FdFlags::empty(),
+        rights_base: rights,
+        rights_inheriting: rights,
+    }
+}
+
+fn file_stat(file_type: FileType, flags: FdFlags, access: Access) -> FdStat {
+    let mut rights = Rights::all();
+    rights.set(Rights::FD_READ | Rights::FD_READDIR, access.read);
+    rights.set(Rights::FD_WRITE, access.write);
+    FdStat {
+        file_type,
+        flags,
+        rights_base: rights,
+        rights_inheriting: rights,
+    }
 }
 
 /// What programs expect of a granted directory; the same set as wasmtime's.
@@ -337,11 +421,15 @@ pub(crate) fn fd_fdstat_set_flags(
     raw_flags: u32,
 ) -> Outcome {
     let new_flags: FdFlags = flags(raw_flags)?;
-    let file = wasi.descriptors.file(fd)?;
+    let old_flags = match wasi.descriptors.get_mut(fd)? {
+        Descriptor::File(file) => &mut file.flags,
+        Descriptor::VolumeFile(file) => &mut file.flags,
+        _ => return Err(Errno::Badf.into()),
+    };
     if new_flags.intersects(FdFlags::DSYNC | FdFlags::RSYNC | FdFlags::SYNC) {
         return Err(Errno::Inval.into());
     }
-    file.flags = new_flags;
+    *old_flags = new_flags;
     Ok(())
 }
 
@@ -356,7 +444,10 @@ pub(crate) fn fd_fdstat_set_rights(
     match wasi.descriptors.get(fd)? {
         Descriptor::Stream(_) => Err(Errno::Badf.into()),
         Descriptor::Lost(_) => Err(Errno::Stale.into()),
-        Descriptor::Directory(_) | Descriptor::File(_) => Err(Errno::Notsup.into()),
+        Descriptor::Directory(_)
+        | Descriptor::File(_)
+        | Descriptor::VolumeDirectory(_)
+        | Descriptor::VolumeFile(_) => Err(Errno::Notsup.into()),
     }
 }
 
@@ -381,6 +472,10 @@ pub(crate) fn fd_filestat_get(
             wasi.stat(&directory.handle.dir_metadata()?, &directory.origin)
         }
         Descriptor::File(file) => wasi.stat(&file.handle.metadata()?, &file.origin),
+        Descriptor::VolumeDirectory(directory) => {
+            wasi.volume_stat(directory.volume, directory.inode)?
+        }
+        Descriptor::VolumeFile(file) => wasi.volume_stat(file.volume, file.inode)?,
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     Ok(memory.write(filestat, &stat.to_bytes())?)
@@ -392,6 +487,14 @@ pub(crate) fn fd_filestat_set_size(
     fd: u32,
     size: u64,
 ) -> Outcome {
+    if let Some(file) = wasi.volume_file(fd)? {
+        if !file.access.write {
+            return Err(Errno::Inval.into());
+        }
+        let now_ns = wasi.clocks.realtime_ns();
+        let volume = wasi.volume_mut(file.volume)?;
+        return Ok(volume.set_size(file.inode, size, now_ns)?);
+    }
     Ok(wasi.descriptors.file(fd)?.handle.set_len(size)?)
 }
 
@@ -404,12 +507,17 @@ pub(crate) fn fd_filestat_set_times(
     raw_flags: u32,
 ) -> Outcome {
     let times = NewTimes::new(wasi, atim, mtim, flags(raw_flags)?)?;
+    if let Some((volume, inode)) = wasi.descriptors.get(fd)?.in_volume() {
+        return Ok(wasi.set_volume_times(volume, inode, &times)?);
+    }
     let times = Timestamps {
         last_access: timespec(times.accessed),
         last_modification: timespec(times.modified),
     };
     match wasi.descriptors.get(fd)? {
-        Descriptor::Stream(_) => return Err(Errno::Badf.into()),
+        Descriptor::Stream(_) | Descriptor::VolumeDirectory(_) | Descriptor::VolumeFile(_) => {
+            return Err(Errno::Badf.into());
+        }
         Descriptor::Directory(directory) => rustix::fs::futimens(&directory.handle, &times)?,
         Descriptor::File(file) => rustix::fs::futimens(&file.handle, &times)?,
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),

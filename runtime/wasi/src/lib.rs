@@ -57,6 +57,8 @@ mod stat;
 mod streams;
 mod types;
 mod unstable;
+mod volume;
+mod volume_calls;
 mod wasi;
 
 pub use calls::Stop;
@@ -70,7 +72,11 @@ pub use save::SaveError;
 pub use saved_state::{
     DecodeError, Evidence, Fingerprint, PendingWait, STATE_VERSION, SavedDescriptor,
     SavedDirectory, SavedFile, SavedFileKind, SavedLost, SavedRandom, SavedState,
+    SavedVolumeDirectory, SavedVolumeFile,
 };
 pub use streams::{Standard, StandardStreams, Stdio};
 pub use types::{FdFlags, FileType, LookupFlags, OFlags, Rights};
+pub use volume::{
+    SavedVolume, Volume, VolumeEntry, VolumeError, VolumeGrant, VolumeMemory, VolumeTree,
+};
 pub use wasi::{Preopen, Wasi, WasiConfig, WasiError};

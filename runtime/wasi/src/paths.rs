@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::stat::NewTimes;
 use crate::types::{FdFlags, FileType, LookupFlags, OFlags, Rights, flags};
+use crate::volume::without_slash;
 use crate::wasi::Wasi;
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, SystemTimeSpec};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
@@ -18,6 +19,11 @@ pub(crate) fn path_create_directory(
     path: u32,
     path_length: u32,
 ) -> Outcome {
+    let now_ns = wasi.clocks.realtime_ns();
+    if let Some((volume, base)) = wasi.volume_directory(fd)? {
+        let path = memory.path(path, path_length)?;
+        return Ok(volume.create_directory(base, path, now_ns)?);
+    }
     let directory = wasi.descriptors.directory(fd)?;
     Ok(directory
         .handle
@@ -31,10 +37,15 @@ pub(crate) fn path_remove_directory(
     path: u32,
     path_length: u32,
 ) -> Outcome {
+    // A slash at the end says that it is a directory, which it has to be anyway; cap-std takes it for a `.`.
+    let path = memory.path(path, path_length)?;
+    let path = without_slash(path);
+    let now_ns = wasi.clocks.realtime_ns();
+    if let Some((volume, base)) = wasi.volume_directory(fd)? {
+        return Ok(volume.remove_directory(base, path, now_ns)?);
+    }
     let directory = wasi.descriptors.directory(fd)?;
-    Ok(directory
-        .handle
-        .remove_dir(memory.path(path, path_length)?)?)
+    Ok(directory.handle.remove_dir(path)?)
 }
 
 pub(crate) fn path_unlink_file(
@@ -44,6 +55,11 @@ pub(crate) fn path_unlink_file(
     path: u32,
     path_length: u32,
 ) -> Outcome {
+    let now_ns = wasi.clocks.realtime_ns();
+    if let Some((volume, base)) = wasi.volume_directory(fd)? {
+        let path = memory.path(path, path_length)?;
+        return Ok(volume.unlink(base, path, now_ns)?);
+    }
     let directory = wasi.descriptors.directory(fd)?;
     Ok(directory
         .handle
@@ -61,15 +77,30 @@ pub(crate) fn path_filestat_get(
 ) -> Outcome {
     memory.check(filestat, 64)?;
     let lookup: LookupFlags = flags(lookup)?;
+    if let Descriptor::VolumeDirectory(directory) = *wasi.descriptors.get(fd)? {
+        let path = memory.path(path, path_length)?;
+        let follow = lookup.contains(LookupFlags::SYMLINK_FOLLOW);
+        let volume = wasi.volume(directory.volume)?;
+        let inode = volume.inode_at(directory.inode, path, follow)?;
+        let stat = wasi.volume_stat(directory.volume, inode)?;
+        return Ok(memory.write(filestat, &stat.to_bytes())?);
+    }
     let directory = wasi.descriptors.directory(fd)?;
     let path = memory.path(path, path_length)?;
-    let metadata = if lookup.contains(LookupFlags::SYMLINK_FOLLOW) {
+    let metadata = if follows(lookup, path) {
         directory.handle.metadata(path)?
     } else {
         directory.handle.symlink_metadata(path)?
     };
     let stat = wasi.stat(&metadata, &directory.origin.join(path));
     Ok(memory.write(filestat, &stat.to_bytes())?)
+}
+
+/// Whether a link at the end of `path` is followed. A slash after it asks for the directory that it leads to; cap-std would
+/// forget what follows the name.
+fn follows(lookup: LookupFlags, path: &str) -> bool {
+    let is_directory = path.ends_with('/') || path.ends_with("/.");
+    lookup.contains(LookupFlags::SYMLINK_FOLLOW) || is_directory
 }
 
 #[expect(
@@ -89,6 +120,13 @@ pub(crate) fn path_filestat_set_times(
 ) -> Outcome {
     let lookup: LookupFlags = flags(lookup)?;
     let times = NewTimes::new(wasi, atim, mtim, flags(raw_flags)?)?;
+    if let Descriptor::VolumeDirectory(directory) = *wasi.descriptors.get(fd)? {
+        let path = memory.path(path, path_length)?;
+        let follow = lookup.contains(LookupFlags::SYMLINK_FOLLOW);
+        let volume = wasi.volume(directory.volume)?;
+        let inode = volume.inode_at(directory.inode, path, follow)?;
+        return Ok(wasi.set_volume_times(directory.volume, inode, &times)?);
+    }
     let absolute = |time: Option<SystemTime>| {
         time.map(cap_std::time::SystemTime::from_std)
             .map(SystemTimeSpec::Absolute)
@@ -96,7 +134,7 @@ pub(crate) fn path_filestat_set_times(
     let (accessed, modified) = (absolute(times.accessed), absolute(times.modified));
     let directory = wasi.descriptors.directory(fd)?;
     let path = memory.path(path, path_length)?;
-    if lookup.contains(LookupFlags::SYMLINK_FOLLOW) {
+    if follows(lookup, path) {
         directory.handle.set_times(path, accessed, modified)?;
     } else {
         let handle = &directory.handle;
@@ -121,6 +159,15 @@ pub(crate) fn path_link(
     new_path_length: u32,
 ) -> Outcome {
     let lookup: LookupFlags = flags(lookup)?;
+    let now_ns = wasi.clocks.realtime_ns();
+    if let Some((volume, old_base, new_base)) = wasi.volume_directories(old_fd, new_fd)? {
+        let old_path = memory.path(old_path, old_path_length)?;
+        let new_path = memory.path(new_path, new_path_length)?;
+        if lookup.contains(LookupFlags::SYMLINK_FOLLOW) {
+            return Err(Errno::Inval.into());
+        }
+        return Ok(volume.link((old_base, old_path), (new_base, new_path), now_ns)?);
+    }
     let old_directory = wasi.descriptors.directory(old_fd)?;
     let new_directory = wasi.descriptors.directory(new_fd)?;
     let old_path = memory.path(old_path, old_path_length)?;
@@ -147,6 +194,12 @@ pub(crate) fn path_rename(
     new_path: u32,
     new_path_length: u32,
 ) -> Outcome {
+    let now_ns = wasi.clocks.realtime_ns();
+    if let Some((volume, old_base, new_base)) = wasi.volume_directories(fd, new_fd)? {
+        let old_path = memory.path(old_path, old_path_length)?;
+        let new_path = memory.path(new_path, new_path_length)?;
+        return Ok(volume.rename((old_base, old_path), (new_base, new_path), now_ns)?);
+    }
     let old_directory = wasi.descriptors.directory(fd)?;
     let new_directory = wasi.descriptors.directory(new_fd)?;
     let old_path = memory.path(old_path, old_path_length)?;
@@ -168,9 +221,13 @@ pub(crate) fn path_symlink(
     new_path: u32,
     new_path_length: u32,
 ) -> Outcome {
-    let directory = wasi.descriptors.directory(fd)?;
+    let now_ns = wasi.clocks.realtime_ns();
     let target = memory.path(old_path, old_path_length)?;
     let link = memory.path(new_path, new_path_length)?;
+    if let Some((volume, base)) = wasi.volume_directory(fd)? {
+        return Ok(volume.create_link(target, base, link, now_ns)?);
+    }
+    let directory = wasi.descriptors.directory(fd)?;
     Ok(directory.handle.symlink(target, link)?)
 }
 
@@ -190,11 +247,15 @@ pub(crate) fn path_readlink(
 ) -> Outcome {
     memory.check(buf, buf_length)?;
     memory.check(used, 4)?;
-    let directory = wasi.descriptors.directory(fd)?;
-    let target = directory
-        .handle
-        .read_link(memory.path(path, path_length)?)?;
-    let target = target.to_str().ok_or(Errno::Ilseq)?.as_bytes();
+    let path = memory.path(path, path_length)?;
+    let target = match wasi.volume_directory(fd)? {
+        Some((volume, base)) => volume.read_link(base, path)?.to_owned(),
+        None => {
+            let target = wasi.descriptors.directory(fd)?.handle.read_link(path)?;
+            target.to_str().ok_or(Errno::Ilseq)?.to_owned()
+        }
+    };
+    let target = target.as_bytes();
     // Like POSIX's readlink: what does not fit is cut off without an error.
     let room = usize::try_from(buf_length).map_err(|_| Errno::Overflow)?;
     let stored = &target[..target.len().min(room)];
@@ -231,7 +292,21 @@ pub(crate) fn path_open(
     let path = memory.path(path, path_length)?;
     let directory = match wasi.descriptors.get(fd)? {
         Descriptor::Directory(directory) => directory,
-        Descriptor::File(_) => return Err(Errno::Notdir.into()),
+        Descriptor::VolumeDirectory(directory) => {
+            let directory = *directory;
+            let descriptor = wasi.open_in_volume(&directory, path, &request)?;
+            let inode = descriptor.in_volume();
+            return match wasi.descriptors.insert(descriptor) {
+                Ok(number) => Ok(memory.write_u32(opened, number)?),
+                Err(error) => {
+                    if let Some((volume, inode)) = inode {
+                        wasi.volume_mut(volume)?.close(inode)?;
+                    }
+                    Err(error.into())
+                }
+            };
+        }
+        Descriptor::File(_) | Descriptor::VolumeFile(_) => return Err(Errno::Notdir.into()),
         Descriptor::Stream(_) => return Err(Errno::Badf.into()),
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
@@ -240,24 +315,21 @@ pub(crate) fn path_open(
     Ok(memory.write_u32(opened, number)?)
 }
 
-struct OpenRequest {
-    lookup: LookupFlags,
-    oflags: OFlags,
-    rights: Rights,
-    fdflags: FdFlags,
+/// What `path_open` is asked for.
+pub(crate) struct OpenRequest {
+    pub lookup: LookupFlags,
+    pub oflags: OFlags,
+    pub rights: Rights,
+    pub fdflags: FdFlags,
 }
 
 impl OpenRequest {
-    /// What the host is asked for. Whoever does not want to write reads: opening needs one of the two.
-    fn access(&self) -> Access {
-        let write = self.rights.contains(Rights::FD_WRITE);
-        Access {
-            read: self.rights.contains(Rights::FD_READ) || !write,
-            write: write || self.oflags.intersects(OFlags::CREAT | OFlags::TRUNC),
-        }
-    }
-
-    fn open(&self, directory: &Directory, path: &str) -> Result<Descriptor, Errno> {
+    /// How it is opened. Whoever does not want to write reads: opening needs one of the two.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Notsup`] and [`Errno::Inval`] for flags that cannot be had, or not together.
+    pub(crate) fn access(&self) -> Result<Access, Errno> {
         let synchronous = FdFlags::DSYNC | FdFlags::RSYNC | FdFlags::SYNC;
         if self.fdflags.intersects(synchronous) {
             return Err(Errno::Notsup);
@@ -269,7 +341,16 @@ impl OpenRequest {
         if directory_only && self.oflags.intersects(changing) {
             return Err(Errno::Inval);
         }
-        let access = self.access();
+        let write = self.rights.contains(Rights::FD_WRITE);
+        Ok(Access {
+            read: self.rights.contains(Rights::FD_READ) || !write,
+            write: write || self.oflags.intersects(OFlags::CREAT | OFlags::TRUNC),
+        })
+    }
+
+    fn open(&self, directory: &Directory, path: &str) -> Result<Descriptor, Errno> {
+        let access = self.access()?;
+        let directory_only = self.oflags.contains(OFlags::DIRECTORY);
         let mut options = open_options(access);
         let create = self.oflags.contains(OFlags::CREAT);
         let exclusive = self.oflags.contains(OFlags::EXCL);

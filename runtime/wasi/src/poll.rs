@@ -121,7 +121,12 @@ impl Wasi {
                 let at_end = file.handle.metadata()?.len() <= file.offset;
                 Ok(Wait::File(if at_end { HANGUP } else { 0 }))
             }
-            Descriptor::File(_) => Ok(Wait::File(0)),
+            Descriptor::VolumeFile(file) if reading => {
+                let at_end = self.volume(file.volume)?.size(file.inode)? <= file.offset;
+                Ok(Wait::File(if at_end { HANGUP } else { 0 }))
+            }
+            Descriptor::File(_) | Descriptor::VolumeFile(_) => Ok(Wait::File(0)),
+            Descriptor::VolumeDirectory(_) => Err(Errno::Badf),
             Descriptor::Stream(_) | Descriptor::Directory(_) => Err(Errno::Badf),
             Descriptor::Lost(_) => Err(Errno::Stale),
         }

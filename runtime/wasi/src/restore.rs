@@ -5,7 +5,9 @@
 
 use crate::carried::{Revived, nameless_directory};
 use crate::clocks::Clocks;
-use crate::descriptors::{Descriptor, Descriptors, Directory, File, Origin};
+use crate::descriptors::{
+    Descriptor, Descriptors, Directory, File, Origin, VolumeDirectory, VolumeFile,
+};
 use crate::interrupt::Interrupter;
 use crate::paths::open_options;
 use crate::random::Random;
@@ -15,6 +17,7 @@ use crate::saved_state::{
 };
 use crate::streams::{StandardStreams, Streams};
 use crate::types::FileType;
+use crate::volume::Volume;
 use crate::wasi::{Preopen, Root, Wasi, WasiError, variable};
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use std::error::Error as _;
@@ -218,6 +221,7 @@ impl Wasi {
         }
         let accepted = opener.accepted;
         Ok(Wasi {
+            volumes: restored_volumes(state),
             args: state.args.clone(),
             env: environment(state, grants.env)?,
             roots,
@@ -238,6 +242,19 @@ impl Wasi {
             accepted,
         })
     }
+}
+
+/// The volumes, with what is open in them.
+fn restored_volumes(state: &SavedState) -> Vec<Volume> {
+    let mut volumes: Vec<_> = state.volumes.iter().cloned().map(Volume::new).collect();
+    for descriptor in state.descriptors.values() {
+        if let Some((volume, inode)) = descriptor.in_volume()
+            && let Some(volume) = volumes.get_mut(volume)
+        {
+            volume.reopen(inode);
+        }
+    }
+    volumes
 }
 
 /// The directories that the program knows, with what was granted under each name.
@@ -290,6 +307,24 @@ impl Opener<'_> {
                 return Ok(Descriptor::Lost(Origin {
                     preopen: lost.preopen,
                     path: lost.path.clone(),
+                }));
+            }
+            SavedDescriptor::VolumeDirectory(saved) => {
+                return Ok(Descriptor::VolumeDirectory(VolumeDirectory {
+                    // A number that is too large is that of no volume.
+                    volume: usize::try_from(saved.volume).unwrap_or(usize::MAX),
+                    inode: saved.inode,
+                    preopened: saved.preopened,
+                    access: saved.access,
+                }));
+            }
+            SavedDescriptor::VolumeFile(saved) => {
+                return Ok(Descriptor::VolumeFile(VolumeFile {
+                    volume: usize::try_from(saved.volume).unwrap_or(usize::MAX),
+                    inode: saved.inode,
+                    offset: saved.offset,
+                    flags: saved.flags,
+                    access: saved.access,
                 }));
             }
             SavedDescriptor::Directory(directory) => {

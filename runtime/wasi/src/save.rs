@@ -6,9 +6,10 @@ use crate::locate::Place;
 use crate::random::Random;
 use crate::saved_state::{
     Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedLost,
-    SavedRandom, SavedState,
+    SavedRandom, SavedState, SavedVolumeDirectory, SavedVolumeFile,
 };
 use crate::types::FileType;
+use crate::volume::Volume;
 use crate::wasi::Wasi;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _};
 use std::io::{self, Read as _};
@@ -108,6 +109,7 @@ impl Wasi {
             },
             pending: self.pending,
             carried: collector.contents,
+            volumes: self.volumes.iter().map(Volume::saved).collect(),
             descriptors,
         })
     }
@@ -141,6 +143,22 @@ impl Wasi {
             Descriptor::Lost(origin) => Ok(SavedDescriptor::Lost(SavedLost {
                 preopen: origin.preopen,
                 path: origin.path.clone(),
+            })),
+            Descriptor::VolumeDirectory(directory) => {
+                Ok(SavedDescriptor::VolumeDirectory(SavedVolumeDirectory {
+                    // There cannot be more volumes than descriptors.
+                    volume: u32::try_from(directory.volume).unwrap_or(u32::MAX),
+                    inode: directory.inode,
+                    preopened: directory.preopened,
+                    access: directory.access,
+                }))
+            }
+            Descriptor::VolumeFile(file) => Ok(SavedDescriptor::VolumeFile(SavedVolumeFile {
+                volume: u32::try_from(file.volume).unwrap_or(u32::MAX),
+                inode: file.inode,
+                offset: file.offset,
+                flags: file.flags,
+                access: file.access,
             })),
         }
     }

@@ -9,7 +9,8 @@ use crate::carried::{CarriedExtent, CarriedFile};
 use crate::descriptors::{Access, DESCRIPTORS_MAX};
 use crate::streams::Standard;
 use crate::types::{FdFlags, FileType};
-use std::collections::BTreeMap;
+use crate::volume::{Inode, SavedVolume};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of the layout that this package writes, and the only one that it reads.
 pub const STATE_VERSION: u32 = 1;
@@ -31,6 +32,8 @@ pub struct SavedState {
     pub pending: Option<PendingWait>,
     /// The content of files that were removed while open, in the order of their first descriptors.
     pub carried: Vec<CarriedFile>,
+    /// The volumes, in the order in which they were granted.
+    pub volumes: Vec<SavedVolume>,
     /// What was open, by number.
     pub descriptors: BTreeMap<u32, SavedDescriptor>,
 }
@@ -83,6 +86,38 @@ pub enum SavedDescriptor {
     File(SavedFile),
     /// Something that could not be opened again in an earlier resume.
     Lost(SavedLost),
+    /// A directory in a volume.
+    VolumeDirectory(SavedVolumeDirectory),
+    /// A file in a volume.
+    VolumeFile(SavedVolumeFile),
+}
+
+/// A directory in a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedVolumeDirectory {
+    /// Index into [`SavedState::volumes`].
+    pub volume: u32,
+    /// The directory's inode.
+    pub inode: u32,
+    /// It is the root as the program was granted it.
+    pub preopened: bool,
+    /// What it was opened for.
+    pub access: Access,
+}
+
+/// A file in a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedVolumeFile {
+    /// Index into [`SavedState::volumes`].
+    pub volume: u32,
+    /// The file's inode.
+    pub inode: u32,
+    /// Where the next read or write goes, in bytes.
+    pub offset: u64,
+    /// [`FdFlags::APPEND`] and [`FdFlags::NONBLOCK`], if set.
+    pub flags: FdFlags,
+    /// What it was opened for.
+    pub access: Access,
 }
 
 /// A directory that the program opened.
@@ -194,6 +229,9 @@ const KIND_FILE: u8 = 5;
 const KIND_CARRIED: u8 = 6;
 const KIND_REMOVED_DIRECTORY: u8 = 7;
 const KIND_LOST: u8 = 8;
+const KIND_VOLUME_ROOT: u8 = 9;
+const KIND_VOLUME_DIRECTORY: u8 = 10;
+const KIND_VOLUME_FILE: u8 = 11;
 
 const MODE_READ: u8 = 1 << 0;
 const MODE_WRITE: u8 = 1 << 1;
@@ -227,6 +265,7 @@ impl SavedState {
             to.u64(pending.started_ns);
         }
         to.list(&self.carried, |to, content| content.encode(to));
+        to.list(&self.volumes, |to, volume| volume.encode(to));
         to.list(&self.descriptors, |to, (fd, descriptor)| {
             to.u32(*fd);
             descriptor.encode(to);
@@ -258,6 +297,7 @@ impl SavedState {
         let pending = (has & HAS_PENDING != 0).then(|| pending_wait(&mut from));
         let pending = pending.transpose()?;
         let carried = from.list(CarriedFile::decode)?;
+        let volumes = from.list(SavedVolume::decode)?;
         // Contents are numbered in the order of the descriptors that need them.
         let mut needed = 0;
         let mut descriptors = BTreeMap::new();
@@ -274,7 +314,13 @@ impl SavedState {
                 }
                 needed = needed.max(index + 1);
             }
+            if !fits_volumes(&descriptor, &volumes) {
+                return Err(from.invalid("a descriptor of what is in no volume"));
+            }
             descriptors.insert(fd, descriptor);
+        }
+        if !nameless_are_open(&volumes, &descriptors) {
+            return Err(from.invalid("a file in a volume without a name or a descriptor"));
         }
         if carried.len() as u64 != needed {
             return Err(
@@ -290,6 +336,7 @@ impl SavedState {
             random,
             pending,
             carried,
+            volumes,
             descriptors,
         })
     }
@@ -366,7 +413,43 @@ impl CarriedFile {
     }
 }
 
+/// Whether what a descriptor means in a volume is there, and of its kind.
+fn fits_volumes(descriptor: &SavedDescriptor, volumes: &[SavedVolume]) -> bool {
+    let Some((volume, inode)) = descriptor.in_volume() else {
+        return true;
+    };
+    let tree = volumes.get(volume).map(|volume| &volume.tree);
+    tree.is_some_and(|tree| match descriptor {
+        SavedDescriptor::VolumeFile(_) => tree.file(inode).is_some(),
+        _ => tree.directory(inode).is_some(),
+    })
+}
+
+/// Whether everything in volumes that has no name is open.
+fn nameless_are_open(
+    volumes: &[SavedVolume],
+    descriptors: &BTreeMap<u32, SavedDescriptor>,
+) -> bool {
+    let open = descriptors.values().filter_map(SavedDescriptor::in_volume);
+    let open: BTreeSet<(usize, Inode)> = open.collect();
+    let mut numbered = volumes.iter().enumerate();
+    numbered.all(|(index, volume)| {
+        let mut nameless = volume.tree.nameless();
+        nameless.all(|inode| open.contains(&(index, inode)))
+    })
+}
+
 impl SavedDescriptor {
+    /// The volume, by index, and the inode that it is a descriptor of.
+    pub(crate) fn in_volume(&self) -> Option<(usize, Inode)> {
+        let (volume, inode) = match self {
+            SavedDescriptor::VolumeDirectory(directory) => (directory.volume, directory.inode),
+            SavedDescriptor::VolumeFile(file) => (file.volume, file.inode),
+            _ => return None,
+        };
+        Some((usize::try_from(volume).ok()?, inode))
+    }
+
     /// The number of the content that travels with it.
     fn carried(&self) -> Option<u64> {
         match self {
@@ -410,6 +493,22 @@ impl SavedDescriptor {
                 to.u32(lost.preopen);
                 to.bytes(lost.path.as_bytes());
             }
+            SavedDescriptor::VolumeDirectory(directory) => {
+                to.u8(match directory.preopened {
+                    true => KIND_VOLUME_ROOT,
+                    false => KIND_VOLUME_DIRECTORY,
+                });
+                to.u32(directory.volume);
+                to.u32(directory.inode);
+                to.u8(mode(directory.access, FdFlags::empty()));
+            }
+            SavedDescriptor::VolumeFile(file) => {
+                to.u8(KIND_VOLUME_FILE);
+                to.u32(file.volume);
+                to.u32(file.inode);
+                to.u8(mode(file.access, file.flags));
+                to.u64(file.offset);
+            }
         }
     }
 
@@ -417,6 +516,9 @@ impl SavedDescriptor {
         let kind = from.u8()?;
         if let Some(standard) = Standard::ALL.get(usize::from(kind)) {
             return Ok(SavedDescriptor::Stream(*standard));
+        }
+        if let KIND_VOLUME_ROOT | KIND_VOLUME_DIRECTORY | KIND_VOLUME_FILE = kind {
+            return volume_descriptor(from, kind);
         }
         let preopen = from.u32()?;
         if usize::try_from(preopen).is_ok_and(|index| index >= preopens) {
@@ -502,6 +604,29 @@ impl SavedFileKind {
             Some(file_type) => Ok(SavedFileKind::Special(file_type)),
         }
     }
+}
+
+fn volume_descriptor(from: &mut Reader<'_>, kind: u8) -> Result<SavedDescriptor, DecodeError> {
+    let (volume, inode) = (from.u32()?, from.u32()?);
+    let (access, flags) = access_and_flags(from)?;
+    if kind == KIND_VOLUME_FILE {
+        return Ok(SavedDescriptor::VolumeFile(SavedVolumeFile {
+            volume,
+            inode,
+            access,
+            flags,
+            offset: from.u64()?,
+        }));
+    }
+    if !flags.is_empty() {
+        return Err(from.invalid("a directory with a file's flags"));
+    }
+    Ok(SavedDescriptor::VolumeDirectory(SavedVolumeDirectory {
+        volume,
+        inode,
+        preopened: kind == KIND_VOLUME_ROOT,
+        access,
+    }))
 }
 
 fn mode(access: Access, flags: FdFlags) -> u8 {

@@ -1,12 +1,13 @@
 //! The whole host state of one program, and how it is set up.
 
 use crate::clocks::Clocks;
-use crate::descriptors::{Access, Descriptor, Descriptors, Directory, Origin};
+use crate::descriptors::{Access, Descriptor, Descriptors, Directory, Origin, VolumeDirectory};
 use crate::interrupt::Interrupter;
 use crate::random::Random;
 use crate::restore::AcceptedChange;
 use crate::saved_state::PendingWait;
 use crate::streams::{Standard, StandardStreams, Streams};
+use crate::volume::{ROOT, Volume, VolumeGrant};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use std::io;
@@ -68,6 +69,12 @@ pub enum WasiError {
         /// The argument or variable.
         what: String,
     },
+    /// Two volumes have one name.
+    #[error("two volumes are named {name}")]
+    VolumeName {
+        /// The name.
+        name: String,
+    },
     /// The host had no resources left.
     #[error("cannot set up the program's descriptors")]
     Resources(#[source] io::Error),
@@ -82,6 +89,8 @@ pub struct WasiConfig {
     pub env: Vec<(String, String)>,
     /// The granted directories, which get the descriptors from 3 on.
     pub preopens: Vec<Preopen>,
+    /// Volumes, which get the descriptors behind them.
+    pub volumes: Vec<VolumeGrant>,
     /// The standard streams, by default this process's own.
     pub streams: StandardStreams,
     /// Set: clocks and random bytes are functions of what the guest does, from this seed.
@@ -104,6 +113,7 @@ pub struct Wasi {
     /// As the guest sees it: `NAME=value`.
     pub(crate) env: Vec<Vec<u8>>,
     pub(crate) roots: Vec<Root>,
+    pub(crate) volumes: Vec<Volume>,
     pub(crate) descriptors: Descriptors,
     pub(crate) streams: Streams,
     pub(crate) clocks: Clocks,
@@ -131,6 +141,7 @@ impl Wasi {
             args: args.collect::<Result<_, _>>()?,
             env: env.collect::<Result<_, _>>()?,
             roots: Vec::new(),
+            volumes: Vec::new(),
             descriptors: Descriptors::default(),
             streams: Streams::new(config.streams),
             clocks: Clocks::starting_at(0, deterministic),
@@ -147,6 +158,9 @@ impl Wasi {
         wasi.open_streams().map_err(WasiError::Resources)?;
         for preopen in config.preopens {
             wasi.grant(preopen).map_err(WasiError::Resources)?;
+        }
+        for volume in config.volumes {
+            wasi.grant_volume(volume)?;
         }
         Ok(wasi)
     }
@@ -175,6 +189,32 @@ impl Wasi {
             guest_path: preopen.guest_path,
             dir: Some(preopen.dir),
         });
+        Ok(())
+    }
+
+    fn grant_volume(&mut self, grant: VolumeGrant) -> Result<(), WasiError> {
+        if self
+            .volumes
+            .iter()
+            .any(|volume| volume.name() == grant.name)
+        {
+            return Err(WasiError::VolumeName { name: grant.name });
+        }
+        let mut volume = Volume::empty(grant, self.clocks.realtime_ns());
+        volume.reopen(ROOT);
+        let directory = VolumeDirectory {
+            volume: self.volumes.len(),
+            inode: ROOT,
+            preopened: true,
+            access: PREOPEN_ACCESS,
+        };
+        let granted = self.roots.len() + self.volumes.len();
+        // A number that is too large has no place.
+        let granted = u32::try_from(granted).unwrap_or(u32::MAX);
+        let fd = PREOPENS_FIRST.saturating_add(granted);
+        self.place(fd, Descriptor::VolumeDirectory(directory))
+            .map_err(WasiError::Resources)?;
+        self.volumes.push(volume);
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use wsnap_wasi::{
     Access, CarriedExtent, CarriedFile, DecodeError, Evidence, FdFlags, FileType, Fingerprint,
     OFlags, PendingWait, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedLost,
-    SavedRandom, SavedState, Standard, Wasi,
+    SavedRandom, SavedState, SavedVolume, SavedVolumeDirectory, SavedVolumeFile, Standard,
+    VolumeGrant, Wasi,
 };
 
 fn file(kind: SavedFileKind, flags: FdFlags) -> SavedDescriptor {
@@ -52,6 +53,25 @@ fn empty_file() -> CarriedFile {
     }
 }
 
+/// A volume in which every field occurs: a directory, a file with a hole that is open in it, and a link.
+fn volume() -> SavedVolume {
+    let mut guest = Guest::with(|config| {
+        config.preopens.clear();
+        config.deterministic_seed = Some([0; 32]);
+        config.volumes.push(VolumeGrant {
+            name: "data".to_owned(),
+            guest_path: "/data".to_owned(),
+        });
+    });
+    let path = guest.put(common::PATH, b"d");
+    assert!(call!(guest.path_create_directory(common::DIR, common::PATH, path)).is_ok());
+    assert!(call!(guest.path_symlink(common::PATH, path, common::DIR, common::DATA, 1)).is_ok());
+    let file = guest.create("d/f");
+    assert_eq!(guest.seek(file, 10_000, 0), Ok(10_000));
+    assert_eq!(guest.write(file, b"content"), Ok(7));
+    guest.state().volumes.remove(0)
+}
+
 /// A state in which every field occurs.
 fn full_state() -> SavedState {
     let flags = FdFlags::APPEND | FdFlags::NONBLOCK;
@@ -92,6 +112,25 @@ fn full_state() -> SavedState {
             preopen: 1,
             path: "lost".to_owned(),
         }),
+        SavedDescriptor::VolumeDirectory(SavedVolumeDirectory {
+            volume: 0,
+            inode: 0,
+            preopened: true,
+            access: Access {
+                read: true,
+                write: false,
+            },
+        }),
+        SavedDescriptor::VolumeFile(SavedVolumeFile {
+            volume: 0,
+            inode: 2,
+            offset: 77,
+            flags: FdFlags::APPEND,
+            access: Access {
+                read: true,
+                write: true,
+            },
+        }),
     ];
     SavedState {
         args: vec![b"program".to_vec(), vec![], vec![0xff]],
@@ -110,6 +149,7 @@ fn full_state() -> SavedState {
             started_ns: 5,
         }),
         carried: vec![sparse(), empty_file()],
+        volumes: vec![volume()],
         descriptors: (0..).step_by(3).zip(descriptors).collect(),
     }
 }
@@ -124,6 +164,7 @@ fn every_field_survives_encoding() {
         random: None,
         pending: None,
         carried: vec![],
+        volumes: vec![],
         descriptors: BTreeMap::new(),
     };
     for state in [empty, full_state()] {
@@ -138,7 +179,7 @@ fn the_bytes_of_version_1_do_not_change() {
     assert_eq!(hash.to_hex().as_str(), GOLDEN_HASH);
 }
 
-const GOLDEN_HASH: &str = "7ebe869c9f1586639f5873f9f4a5e5325defa7d0d7d12806b15101c41b9b2654";
+const GOLDEN_HASH: &str = "ee54d8e477e918f74125ef389706c417790f5116562700dc584fd6e03df0ce1b";
 
 #[test]
 fn a_truncated_state_is_refused_wherever_it_ends() {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use wsnap::names::Names;
-use wsnap::snapshots::{Elements, Frame, Manifest, StoreError, StoredImage, Value};
+use wsnap::snapshots::{Elements, Frame, Manifest, StoredImage, Value};
 
 use super::memory::{self, MemoryChange};
 use crate::commands::inspect::report::{
     DescriptorReport, FrameReport, InvocationReport, ValueReport, WasiReport, frame, invocation,
-    wasi,
+    saved_state, wasi,
 };
 use crate::failure::Failure;
 
@@ -52,6 +52,9 @@ pub(super) struct Change<T> {
 #[derive(Serialize)]
 pub(super) struct MemoryReport {
     pub index: usize,
+    /// The volume whose content it is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
     /// The sizes.
     pub bytes: Change<Option<u64>>,
     #[serde(flatten)]
@@ -145,8 +148,12 @@ fn changed<T: PartialEq>(old: T, new: T) -> Option<Change<T>> {
     (old != new).then_some(Change { old, new })
 }
 
-fn memories(old: &StoredImage, new: &StoredImage) -> Result<Vec<MemoryReport>, StoreError> {
+fn memories(old: &StoredImage, new: &StoredImage) -> Result<Vec<MemoryReport>, Failure> {
+    // A program has the same volumes all its life. Their contents come behind its memories.
+    let state = saved_state(new.manifest())?;
+    let volumes = state.map(|state| state.volumes).unwrap_or_default();
     let (old, new) = (old.memories(), new.memories());
+    let first_volume = new.len().saturating_sub(volumes.len());
     (0..old.len().max(new.len()))
         .map(|index| {
             let (old, new) = (old.get(index), new.get(index));
@@ -154,8 +161,11 @@ fn memories(old: &StoredImage, new: &StoredImage) -> Result<Vec<MemoryReport>, S
                 (Some(old), Some(new)) => memory::compare(old, new)?,
                 _ => MemoryChange::default(),
             };
+            let volume = index.checked_sub(first_volume);
+            let volume = volume.and_then(|volume| volumes.get(volume));
             Ok(MemoryReport {
                 index,
+                volume: volume.map(|volume| volume.name.clone()),
                 bytes: Change {
                     old: old.map(|memory| memory.byte_len()),
                     new: new.map(|memory| memory.byte_len()),

@@ -92,7 +92,10 @@ fn frames(to: &mut fmt::Formatter<'_>, sign: &str, frames: &[FrameReport]) -> fm
 fn memory(to: &mut fmt::Formatter<'_>, memory: &MemoryReport) -> fmt::Result {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "nothing".to_owned(), output::bytes);
     let Change { old, new } = memory.bytes;
-    write!(to, "\nmemory {}: ", memory.index)?;
+    match &memory.volume {
+        Some(name) => write!(to, "\nvolume {name}: ")?,
+        None => write!(to, "\nmemory {}: ", memory.index)?,
+    }
     if old == new {
         write!(to, "{}", size(new))?;
     } else {

@@ -6,7 +6,9 @@ use wsnap::names::Names;
 use wsnap::snapshots::{
     Frame, FrameState, Invocation, Manifest, Phase, StoredImage, TableState, Value,
 };
-use wsnap::wasi::{FdFlags, SavedDescriptor, SavedFile, SavedFileKind, SavedState, Standard};
+use wsnap::wasi::{
+    Access, FdFlags, SavedDescriptor, SavedFile, SavedFileKind, SavedState, SavedVolume, Standard,
+};
 
 use crate::failure::Failure;
 use crate::program::{describe, type_name};
@@ -22,6 +24,7 @@ pub(in crate::commands) struct Report {
     /// Innermost first.
     pub frames: Vec<FrameReport>,
     pub memories: Vec<MemoryReport>,
+    pub volumes: Vec<VolumeReport>,
     pub globals: Vec<SlotReport>,
     pub tables: Vec<TableReport>,
     pub dropped_data_segments: Vec<u32>,
@@ -94,6 +97,17 @@ pub(in crate::commands) struct MemoryReport {
 }
 
 #[derive(Serialize)]
+pub(in crate::commands) struct VolumeReport {
+    pub name: String,
+    pub guest_path: String,
+    /// How long the content of its files is, in whole pages.
+    pub bytes: u64,
+    /// What is not stored is zero.
+    pub stored_bytes: u64,
+    pub content: String,
+}
+
+#[derive(Serialize)]
 pub(in crate::commands) struct TableReport {
     pub index: u32,
     pub length: u64,
@@ -150,6 +164,8 @@ impl Report {
     pub fn new(image: &StoredImage, names: &Names, frames: usize) -> Result<Self, Failure> {
         let manifest = image.manifest();
         let innermost = manifest.frames.iter().rev().take(frames);
+        let state = saved_state(manifest)?;
+        let saved_volumes = state.as_ref().map_or(&[][..], |state| &state.volumes);
         Ok(Self {
             image: image.id().to_string(),
             module: manifest.module.to_string(),
@@ -157,7 +173,8 @@ impl Report {
             invocation: invocation(&manifest.invocation),
             frame_count: manifest.frames.len(),
             frames: innermost.map(|one| frame(one, names)).collect(),
-            memories: memories(image),
+            memories: memories(image, saved_volumes.len()),
+            volumes: volumes(image, saved_volumes),
             globals: manifest
                 .globals
                 .iter()
@@ -234,9 +251,27 @@ impl ValueReport {
     }
 }
 
-fn memories(image: &StoredImage) -> Vec<MemoryReport> {
+/// The volumes, whose contents come behind the memories.
+fn volumes(image: &StoredImage, saved: &[SavedVolume]) -> Vec<VolumeReport> {
+    let states = image.manifest().memories.iter().zip(image.memories());
+    let contents = states.skip(image.memories().len().saturating_sub(saved.len()));
+    saved
+        .iter()
+        .zip(contents)
+        .map(|(volume, (state, stored))| VolumeReport {
+            name: volume.name.clone(),
+            guest_path: volume.guest_path.clone(),
+            bytes: stored.byte_len(),
+            stored_bytes: stored.stored_len(),
+            content: state.content.to_string(),
+        })
+        .collect()
+}
+
+fn memories(image: &StoredImage, volumes: usize) -> Vec<MemoryReport> {
     let states = image.manifest().memories.iter().zip(image.memories());
     states
+        .take(image.memories().len().saturating_sub(volumes))
         .enumerate()
         .map(|(index, (state, stored))| MemoryReport {
             index,
@@ -271,11 +306,17 @@ fn exceptions(manifest: &Manifest) -> Vec<ExceptionReport> {
         .collect()
 }
 
+/// The host state, if the image has any.
+pub(in crate::commands) fn saved_state(manifest: &Manifest) -> Result<Option<SavedState>, Failure> {
+    let section = manifest.host.get(WASI_SECTION);
+    let state = section.map(|bytes| SavedState::decode(bytes)).transpose()?;
+    Ok(state)
+}
+
 pub(in crate::commands) fn wasi(manifest: &Manifest) -> Result<Option<WasiReport>, Failure> {
-    let Some(bytes) = manifest.host.get(WASI_SECTION) else {
+    let Some(state) = saved_state(manifest)? else {
         return Ok(None);
     };
-    let state = SavedState::decode(bytes)?;
     let descriptors = state.descriptors.iter();
     Ok(Some(WasiReport {
         arguments: state.args.iter().map(|arg| lossy(arg)).collect(),
@@ -321,6 +362,22 @@ fn descriptor(state: &SavedState, fd: u32, saved: &SavedDescriptor) -> Descripto
         SavedDescriptor::Lost(lost) => {
             plain("lost", Some(state.guest_path(lost.preopen, &lost.path)))
         }
+        SavedDescriptor::VolumeDirectory(directory) => {
+            let kind = match directory.preopened {
+                true => "volume",
+                false => "directory in a volume",
+            };
+            plain(kind, state.volume_path(directory.volume, directory.inode))
+        }
+        SavedDescriptor::VolumeFile(file) => DescriptorReport {
+            offset: Some(file.offset),
+            bytes: state.volume_file_bytes(file.volume, file.inode),
+            flags: flags(file.access, file.flags),
+            ..plain(
+                "file in a volume",
+                state.volume_path(file.volume, file.inode),
+            )
+        },
     }
 }
 
@@ -335,23 +392,27 @@ fn open_file(state: &SavedState, fd: u32, file: &SavedFile) -> DescriptorReport 
             ("removed file".to_owned(), bytes)
         }
     };
-    let flags = [
-        (file.access.read, "read"),
-        (file.access.write, "write"),
-        (file.flags.contains(FdFlags::APPEND), "append"),
-        (file.flags.contains(FdFlags::NONBLOCK), "nonblock"),
-    ];
     DescriptorReport {
         fd,
         kind,
         path: Some(state.guest_path(file.preopen, &file.path)),
         offset: Some(file.offset),
         bytes,
-        flags: flags
-            .iter()
-            .filter_map(|(is_set, name)| is_set.then_some(*name))
-            .collect(),
+        flags: flags(file.access, file.flags),
     }
+}
+
+fn flags(access: Access, flags: FdFlags) -> Vec<&'static str> {
+    let flags = [
+        (access.read, "read"),
+        (access.write, "write"),
+        (flags.contains(FdFlags::APPEND), "append"),
+        (flags.contains(FdFlags::NONBLOCK), "nonblock"),
+    ];
+    let set = flags
+        .iter()
+        .filter_map(|(is_set, name)| is_set.then_some(*name));
+    set.collect()
 }
 
 impl FrameReport {

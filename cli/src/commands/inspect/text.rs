@@ -113,6 +113,16 @@ fn state(to: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             output::bytes(memory.stored_bytes)
         )?;
     }
+    for volume in &report.volumes {
+        write!(
+            to,
+            "\nvolume {} at {}: {}, of which {} are stored",
+            volume.name,
+            volume.guest_path,
+            output::bytes(volume.bytes),
+            output::bytes(volume.stored_bytes)
+        )?;
+    }
     for global in &report.globals {
         write!(to, "\nglobal {}: {}", global.index, global.value.text())?;
     }

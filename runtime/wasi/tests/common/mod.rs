@@ -91,6 +91,7 @@ impl Guest {
             args: vec!["program".to_owned()],
             env: vec![("HOME".to_owned(), "/w".to_owned())],
             preopens: preopens(dir.path()),
+            volumes: Vec::new(),
             streams: closed_streams(),
             deterministic_seed: None,
         };

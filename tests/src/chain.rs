@@ -78,7 +78,9 @@ pub enum Targets {
 }
 
 impl Targets {
-    fn is_pulley(self, piece: usize) -> bool {
+    /// Whether the piece of that number, from zero on, runs on the interpreter.
+    #[must_use]
+    pub fn is_pulley(self, piece: usize) -> bool {
         match self {
             Self::Native => false,
             Self::Pulley => true,

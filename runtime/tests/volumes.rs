@@ -1,5 +1,6 @@
 //! Volumes in images: of programs that go on, of many that go on from one image, and of images that nobody runs.
 
+#[allow(dead_code, reason = "shared with tests that use all of it")]
 mod common;
 #[path = "common/guests.rs"]
 #[allow(dead_code, reason = "shared with tests that use all of it")]

@@ -7,6 +7,7 @@ pub(crate) use crate::paths::*;
 pub(crate) use crate::poll::poll_oneoff;
 pub(crate) use crate::process::*;
 pub(crate) use crate::random::random_get;
+pub(crate) use crate::sockets::{sock_accept, sock_recv, sock_send, sock_shutdown};
 
 use crate::errno::Errno;
 use crate::memory::Memory;

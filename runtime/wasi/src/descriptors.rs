@@ -1,6 +1,7 @@
 //! The table of open descriptors.
 
 use crate::errno::Errno;
+use crate::sockets::Socket;
 use crate::streams::Standard;
 use crate::types::{FdFlags, FileType};
 use crate::volume::Inode;
@@ -90,6 +91,7 @@ pub(crate) enum Descriptor {
     Stream(Standard),
     Directory(Directory),
     File(File),
+    Socket(Socket),
     /// What was opened there could not be opened again when the program was resumed, and whoever did that accepts it.
     Lost(Origin),
     VolumeDirectory(VolumeDirectory),
@@ -129,12 +131,13 @@ impl Descriptor {
         }
     }
 
-    /// Where it was opened; standard streams have no such place.
+    /// Where it was opened; standard streams and sockets have no such place.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         match self {
-            Descriptor::Stream(_) | Descriptor::VolumeDirectory(_) | Descriptor::VolumeFile(_) => {
-                None
-            }
+            Descriptor::Stream(_)
+            | Descriptor::Socket(_)
+            | Descriptor::VolumeDirectory(_)
+            | Descriptor::VolumeFile(_) => None,
             Descriptor::Directory(directory) => Some(&directory.origin),
             Descriptor::File(file) => Some(&file.origin),
             Descriptor::Lost(origin) => Some(origin),
@@ -188,7 +191,7 @@ impl Descriptors {
     pub(crate) fn seekable(&mut self, fd: u32) -> Result<&mut File, Errno> {
         match self.get_mut(fd)? {
             Descriptor::File(file) => Ok(file),
-            Descriptor::Stream(_) => Err(Errno::Spipe),
+            Descriptor::Stream(_) | Descriptor::Socket(_) => Err(Errno::Spipe),
             _ => Err(Errno::Badf),
         }
     }
@@ -201,18 +204,20 @@ impl Descriptors {
         }
     }
 
-    /// Gives `descriptor` the lowest free number.
-    pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+    /// The lowest number that is free.
+    pub(crate) fn lowest_free(&self) -> Result<u32, Errno> {
         let free = self.0.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.0.len());
-        let fd = u32::try_from(index).map_err(|_| Errno::Mfile)?;
+        let fd = u32::try_from(free.unwrap_or(self.0.len())).map_err(|_| Errno::Mfile)?;
         if fd >= DESCRIPTORS_MAX {
             return Err(Errno::Mfile);
         }
-        if index == self.0.len() {
-            self.0.push(None);
-        }
-        self.0[index] = Some(descriptor);
+        Ok(fd)
+    }
+
+    /// Gives `descriptor` the lowest free number.
+    pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+        let fd = self.lowest_free()?;
+        self.insert_at(fd, descriptor)?;
         Ok(fd)
     }
 
@@ -255,6 +260,7 @@ impl Descriptors {
         for descriptor in self.0.iter_mut().flatten() {
             match descriptor {
                 Descriptor::Stream(_)
+                | Descriptor::Socket(_)
                 | Descriptor::VolumeDirectory(_)
                 | Descriptor::VolumeFile(_) => {}
                 Descriptor::Directory(directory) => directory.origin.follow_rename(from, to),

@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::memory::{Memory, Ranges, touch};
 use crate::stat::NewTimes;
 use crate::streams::Standard;
-use crate::types::{FdFlags, FdStat, FileStat, FileType, Rights, flags};
+use crate::types::{FdFlags, FdStat, FileStat, FileType, ReceiveFlags, Rights, flags};
 use crate::wasi::Wasi;
 use rustix::fs::{Advice, FallocateFlags, Timespec, Timestamps, UTIME_OMIT, fadvise, fallocate};
 use rustix::io::{ReadWriteFlags, preadv, pwritev, pwritev2, retry_on_intr};
@@ -84,6 +84,10 @@ pub(crate) fn fd_read(
             file.offset = file.offset.saturating_add(read as u64);
             read
         }
+        Descriptor::Socket(socket) => {
+            let how = ReceiveFlags::empty();
+            socket.read(&mut memory, &ranges, how, &wasi.interrupter)?
+        }
         Descriptor::Stream(Standard::Input) => wasi.read_stdin(&mut memory, &ranges)?,
         Descriptor::Stream(_)
         | Descriptor::Directory(_)
@@ -129,6 +133,9 @@ pub(crate) fn fd_write(
             };
             written
         }
+        Descriptor::Socket(socket) => {
+            socket.write(&mut memory.write_buffers(&ranges), &wasi.interrupter)?
+        }
         Descriptor::Stream(standard) => {
             let stream = wasi.streams.get_mut(*standard)?;
             stream.write(&mut memory.write_buffers(&ranges), &wasi.interrupter)?
@@ -155,7 +162,9 @@ pub(crate) fn fd_pread(
     let read = match wasi.descriptors.get(fd)? {
         Descriptor::File(_) if ranges.is_empty() => 0,
         Descriptor::File(file) => read_file(file, &mut memory, &ranges, offset)?,
-        Descriptor::Stream(Standard::Input) => return Err(Errno::Spipe.into()),
+        Descriptor::Stream(Standard::Input) | Descriptor::Socket(_) => {
+            return Err(Errno::Spipe.into());
+        }
         Descriptor::Stream(_)
         | Descriptor::Directory(_)
         | Descriptor::VolumeDirectory(_)
@@ -183,7 +192,9 @@ pub(crate) fn fd_pwrite(
     let written = match wasi.descriptors.get(fd)? {
         Descriptor::File(_) if ranges.is_empty() => 0,
         Descriptor::File(file) => write_file(file, &memory, &ranges, offset)?,
-        Descriptor::Stream(Standard::Output | Standard::Error) => return Err(Errno::Spipe.into()),
+        Descriptor::Stream(Standard::Output | Standard::Error) | Descriptor::Socket(_) => {
+            return Err(Errno::Spipe.into());
+        }
         Descriptor::Stream(Standard::Input)
         | Descriptor::Directory(_)
         | Descriptor::VolumeDirectory(_)
@@ -344,6 +355,7 @@ pub(crate) fn fd_fdstat_get(
         Descriptor::File(file) => file_stat(file.file_type, file.flags, file.access),
         Descriptor::VolumeFile(file) => file_stat(FileType::RegularFile, file.flags, file.access),
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
+        Descriptor::Socket(socket) => socket.fdstat(),
     };
     Ok(memory.write(fdstat, &stat.to_bytes())?)
 }
@@ -424,6 +436,7 @@ pub(crate) fn fd_fdstat_set_flags(
     let old_flags = match wasi.descriptors.get_mut(fd)? {
         Descriptor::File(file) => &mut file.flags,
         Descriptor::VolumeFile(file) => &mut file.flags,
+        Descriptor::Socket(socket) => return Ok(socket.set_flags(new_flags)?),
         _ => return Err(Errno::Badf.into()),
     };
     if new_flags.intersects(FdFlags::DSYNC | FdFlags::RSYNC | FdFlags::SYNC) {
@@ -442,7 +455,7 @@ pub(crate) fn fd_fdstat_set_rights(
     _inheriting: u64,
 ) -> Outcome {
     match wasi.descriptors.get(fd)? {
-        Descriptor::Stream(_) => Err(Errno::Badf.into()),
+        Descriptor::Stream(_) | Descriptor::Socket(_) => Err(Errno::Badf.into()),
         Descriptor::Lost(_) => Err(Errno::Stale.into()),
         Descriptor::Directory(_)
         | Descriptor::File(_)
@@ -458,16 +471,10 @@ pub(crate) fn fd_filestat_get(
     filestat: u32,
 ) -> Outcome {
     let stat = match wasi.descriptors.get(fd)? {
-        Descriptor::Stream(standard) => FileStat {
-            device: 0,
-            inode: 0,
-            file_type: wasi.streams.get(*standard)?.file_type,
-            links: 0,
-            size_bytes: 0,
-            accessed_ns: 0,
-            modified_ns: 0,
-            changed_ns: 0,
-        },
+        Descriptor::Stream(standard) => {
+            FileStat::of_no_file(wasi.streams.get(*standard)?.file_type)
+        }
+        Descriptor::Socket(_) => FileStat::of_no_file(FileType::SocketStream),
         Descriptor::Directory(directory) => {
             wasi.stat(&directory.handle.dir_metadata()?, &directory.origin)
         }
@@ -515,7 +522,10 @@ pub(crate) fn fd_filestat_set_times(
         last_modification: timespec(times.modified),
     };
     match wasi.descriptors.get(fd)? {
-        Descriptor::Stream(_) | Descriptor::VolumeDirectory(_) | Descriptor::VolumeFile(_) => {
+        Descriptor::Stream(_)
+        | Descriptor::Socket(_)
+        | Descriptor::VolumeDirectory(_)
+        | Descriptor::VolumeFile(_) => {
             return Err(Errno::Badf.into());
         }
         Descriptor::Directory(directory) => rustix::fs::futimens(&directory.handle, &times)?,

@@ -23,10 +23,11 @@
 //!
 //! Error numbers, rights and file types are those of wasmtime's own preview 1, except that an address out of range is
 //! [`Errno::Fault`] instead of a trap, that descriptors get the lowest free number, that `fd_allocate` works, and that
-//! reads and writes use all buffers given. Sockets are not granted. The functions rely on `SIGPIPE` being ignored, as
+//! reads and writes use all buffers given. Sockets are listeners that were granted, and what they accept: see
+//! [`WasiConfig::listeners`]; their error numbers are those of Linux. The functions rely on `SIGPIPE` being ignored, as
 //! it is in every Rust program: writing to a closed pipe is [`Errno::Pipe`].
 //!
-//! A call that blocks, on a standard stream or in `poll_oneoff`, is cut short by an [`Interrupter`] before it takes
+//! A call that blocks, on a standard stream, a socket or in `poll_oneoff`, is cut short by an [`Interrupter`] before it takes
 //! effect and returns [`Stop::Suspended`]: it is to be made again. A write that was interrupted after some bytes
 //! returns their count instead.
 //!
@@ -53,6 +54,7 @@ mod random;
 mod restore;
 mod save;
 mod saved_state;
+mod sockets;
 mod stat;
 mod streams;
 mod types;
@@ -70,12 +72,12 @@ pub use interrupt::Interrupter;
 pub use restore::{AcceptedChange, Change, Files, Grants, RestoreError};
 pub use save::SaveError;
 pub use saved_state::{
-    DecodeError, Evidence, Fingerprint, PendingWait, STATE_VERSION, SavedDescriptor,
-    SavedDirectory, SavedFile, SavedFileKind, SavedLost, SavedRandom, SavedState,
-    SavedVolumeDirectory, SavedVolumeFile,
+    DecodeError, Evidence, Fingerprint, PendingWait, STATE_VERSION, SavedConnection,
+    SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedListener, SavedLost,
+    SavedRandom, SavedState, SavedVolumeDirectory, SavedVolumeFile,
 };
 pub use streams::{Standard, StandardStreams, Stdio};
-pub use types::{FdFlags, FileType, LookupFlags, OFlags, Rights};
+pub use types::{FdFlags, FileType, LookupFlags, OFlags, ReceiveFlags, Rights, ShutdownFlags};
 pub use volume::{
     SavedVolume, Volume, VolumeEntry, VolumeError, VolumeGrant, VolumeMemory, VolumeTree,
 };

@@ -307,7 +307,7 @@ pub(crate) fn path_open(
             };
         }
         Descriptor::File(_) | Descriptor::VolumeFile(_) => return Err(Errno::Notdir.into()),
-        Descriptor::Stream(_) => return Err(Errno::Badf.into()),
+        Descriptor::Stream(_) | Descriptor::Socket(_) => return Err(Errno::Badf.into()),
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     };
     let descriptor = request.open(directory, path)?;

@@ -10,6 +10,7 @@ use crate::errno::Errno;
 use crate::interrupt::Woken;
 use crate::memory::Memory;
 use crate::saved_state::PendingWait;
+use crate::sockets::{self, Readiness, Socket};
 use crate::streams::Standard;
 use crate::wasi::Wasi;
 use rustix::event::PollFlags;
@@ -48,6 +49,8 @@ enum Wait {
     Stream(Standard),
     /// A file, which is always ready; the flags of its event.
     File(u16),
+    /// A socket, by its descriptor's number, and whether to read from it.
+    Socket(u32, bool),
 }
 
 #[derive(Clone, Copy)]
@@ -127,6 +130,9 @@ impl Wasi {
             }
             Descriptor::File(_) | Descriptor::VolumeFile(_) => Ok(Wait::File(0)),
             Descriptor::VolumeDirectory(_) => Err(Errno::Badf),
+            // Nobody can write to a listener.
+            Descriptor::Socket(Socket::Listener(_)) if !reading => Err(Errno::Badf),
+            Descriptor::Socket(_) => Ok(Wait::Socket(fd, reading)),
             Descriptor::Stream(_) | Descriptor::Directory(_) => Err(Errno::Badf),
             Descriptor::Lost(_) => Err(Errno::Stale),
         }
@@ -158,7 +164,7 @@ impl Wasi {
     fn await_first(&mut self, subscriptions: &Subscriptions) -> Result<(), Failure> {
         let deadlines = subscriptions.iter().filter_map(|entry| match entry.wait {
             Wait::Until(deadline_ns) => Some(deadline_ns),
-            Wait::Stream(_) | Wait::File(_) => None,
+            Wait::Stream(_) | Wait::File(_) | Wait::Socket(..) => None,
         });
         let first_ns = deadlines.min();
         if self.is_deterministic() {
@@ -176,6 +182,14 @@ impl Wasi {
         for standard in awaited(subscriptions) {
             sources.push((self.streams.get(standard)?.as_fd(), interest(standard)));
         }
+        for entry in subscriptions {
+            if let Wait::Socket(fd, reading) = entry.wait
+                && let Descriptor::Socket(socket) = self.descriptors.get(fd)?
+                && let Some(source) = socket.source()
+            {
+                sources.push((source, sockets::interest(reading)));
+            }
+        }
         match self.interrupter.wait(&sources, timeout) {
             Ok(Woken::Interrupted) => Err(Stop::Suspended.into()),
             Ok(Woken::Ready | Woken::TimedOut) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -184,12 +198,34 @@ impl Wasi {
     }
 
     /// The flags of the event for `subscription`, if it is time for one.
-    fn due(&self, subscription: &Subscription, ready: [bool; 3], now_ns: u64) -> Option<u16> {
-        match subscription.wait {
+    fn due(
+        &self,
+        subscription: &Subscription,
+        ready: [bool; 3],
+        now_ns: u64,
+    ) -> Result<Option<u16>, Errno> {
+        Ok(match subscription.wait {
             Wait::Until(deadline_ns) => (deadline_ns <= now_ns).then_some(0),
             Wait::Stream(standard) => ready[standard as usize].then_some(0),
             Wait::File(flags) => Some(flags),
+            Wait::Socket(fd, reading) => self.socket_event(fd, reading)?,
+        })
+    }
+
+    /// The flags of a socket's event, if it would not block. For a deterministic program it is as with streams, except
+    /// that a connection that was lost is gone whatever the other side does.
+    fn socket_event(&self, fd: u32, reading: bool) -> Result<Option<u16>, Errno> {
+        let Descriptor::Socket(socket) = self.descriptors.get(fd)? else {
+            return Err(Errno::Badf);
+        };
+        if self.is_deterministic() && socket.source().is_some() {
+            return Ok(Some(0));
         }
+        Ok(match socket.readiness(reading)? {
+            Readiness::Ready => Some(0),
+            Readiness::Hangup => Some(HANGUP),
+            Readiness::Blocks => None,
+        })
     }
 }
 
@@ -297,7 +333,7 @@ fn write_events(
     let now_ns = wasi.clocks.monotonic_ns();
     let mut count = 0;
     for entry in entries {
-        if let Some(flags) = wasi.due(entry, ready, now_ns) {
+        if let Some(flags) = wasi.due(entry, ready, now_ns)? {
             // The caller has checked the whole array, so neither sum can overflow.
             memory.write(events + count * EVENT_BYTES, &event(entry, flags))?;
             count += 1;

@@ -1,4 +1,4 @@
-//! Arguments, environment, ending, and sockets (none is granted).
+//! Arguments, environment, and ending.
 
 use crate::calls::{Outcome, Stop};
 use crate::errno::Errno;
@@ -88,52 +88,4 @@ pub(crate) fn proc_raise(_wasi: &mut Wasi, _memory: Memory<'_>, signal: u32) -> 
 pub(crate) fn sched_yield(_wasi: &mut Wasi, _memory: Memory<'_>) -> Outcome {
     std::thread::yield_now();
     Ok(())
-}
-
-fn no_socket(wasi: &Wasi, fd: u32) -> Outcome {
-    wasi.descriptors.get(fd)?;
-    Err(Errno::Notsock.into())
-}
-
-pub(crate) fn sock_accept(
-    wasi: &mut Wasi,
-    _memory: Memory<'_>,
-    fd: u32,
-    _flags: u32,
-    _accepted: u32,
-) -> Outcome {
-    no_socket(wasi, fd)
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parameters are those of preview 1"
-)]
-pub(crate) fn sock_recv(
-    wasi: &mut Wasi,
-    _memory: Memory<'_>,
-    fd: u32,
-    _iovs: u32,
-    _iovs_length: u32,
-    _flags: u32,
-    _nread: u32,
-    _result_flags: u32,
-) -> Outcome {
-    no_socket(wasi, fd)
-}
-
-pub(crate) fn sock_send(
-    wasi: &mut Wasi,
-    _memory: Memory<'_>,
-    fd: u32,
-    _iovs: u32,
-    _iovs_length: u32,
-    _flags: u32,
-    _nwritten: u32,
-) -> Outcome {
-    no_socket(wasi, fd)
-}
-
-pub(crate) fn sock_shutdown(wasi: &mut Wasi, _memory: Memory<'_>, fd: u32, _how: u32) -> Outcome {
-    no_socket(wasi, fd)
 }

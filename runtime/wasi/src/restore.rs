@@ -13,8 +13,10 @@ use crate::paths::open_options;
 use crate::random::Random;
 use crate::save::{content_hash, modified_ns};
 use crate::saved_state::{
-    Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedState,
+    Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind,
+    SavedListener, SavedState,
 };
+use crate::sockets::{Connection, Listener, Socket};
 use crate::streams::{StandardStreams, Streams};
 use crate::types::FileType;
 use crate::volume::Volume;
@@ -22,6 +24,7 @@ use crate::wasi::{Preopen, Root, Wasi, WasiError, variable};
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use std::error::Error as _;
 use std::io;
+use std::net::TcpListener;
 
 /// What is expected of the files that a program has open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Grants {
     pub preopens: Vec<Preopen>,
     /// Environment variables to set or replace, for guests that ask again.
     pub env: Vec<(String, String)>,
+    /// Listeners, in the order in which the program was granted them. Those that it no longer uses are ignored.
+    pub listeners: Vec<TcpListener>,
     /// The standard streams, by default this process's own. What the guest has closed stays closed.
     pub streams: StandardStreams,
     /// What is expected of open files.
@@ -106,6 +111,17 @@ pub enum RestoreError {
     NotGranted {
         /// The guest's name of the directory.
         guest_path: String,
+    },
+    /// The program uses a listener that is not granted.
+    #[error(
+        "the program uses the listener number {number} that it was granted, and {granted} are granted now: \
+         give --tcplisten HOST:PORT {number} times, in the old order"
+    )]
+    NoListener {
+        /// Its number, from 1.
+        number: u64,
+        /// How many are granted.
+        granted: usize,
     },
     /// The state names a granted directory that it does not list.
     #[error("the saved host state is damaged: it has no granted directory number {preopen}")]
@@ -193,6 +209,7 @@ impl Wasi {
         let mut opener = Opener {
             state,
             roots: &roots,
+            listeners: &grants.listeners,
             files: grants.files,
             revived: Revived::new(&state.carried),
             accepted: Vec::new(),
@@ -293,6 +310,7 @@ fn environment(
 struct Opener<'a> {
     state: &'a SavedState,
     roots: &'a [Root],
+    listeners: &'a [TcpListener],
     files: Files,
     revived: Revived<'a>,
     accepted: Vec<AcceptedChange>,
@@ -303,6 +321,11 @@ impl Opener<'_> {
         let (preopen, path, opened) = match saved {
             SavedDescriptor::Stream(standard) => return Ok(Descriptor::Stream(*standard)),
             SavedDescriptor::Preopen(preopen) => return self.preopen(*preopen),
+            SavedDescriptor::Listener(listener) => return self.listener(listener),
+            SavedDescriptor::Connection(saved) => {
+                let connection = Connection::lost(saved.nonblocking);
+                return Ok(Descriptor::Socket(Socket::Connection(connection)));
+            }
             SavedDescriptor::Lost(lost) => {
                 return Ok(Descriptor::Lost(Origin {
                     preopen: lost.preopen,
@@ -388,6 +411,20 @@ impl Opener<'_> {
         root.dir.as_ref().ok_or_else(|| RestoreError::NotGranted {
             guest_path: root.guest_path.clone(),
         })
+    }
+
+    fn listener(&self, saved: &SavedListener) -> Result<Descriptor, RestoreError> {
+        let index = usize::try_from(saved.listener).ok();
+        let granted = index.and_then(|index| self.listeners.get(index));
+        let granted = granted.ok_or(RestoreError::NoListener {
+            number: u64::from(saved.listener) + 1,
+            granted: self.listeners.len(),
+        })?;
+        let listener = granted
+            .try_clone()
+            .and_then(|handle| Listener::new(saved.listener, handle, saved.nonblocking))
+            .map_err(WasiError::Resources)?;
+        Ok(Descriptor::Socket(Socket::Listener(listener)))
     }
 
     fn preopen(&self, preopen: u32) -> Result<Descriptor, RestoreError> {

@@ -5,9 +5,11 @@ use crate::descriptors::{Descriptor, File};
 use crate::locate::Place;
 use crate::random::Random;
 use crate::saved_state::{
-    Evidence, Fingerprint, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedLost,
-    SavedRandom, SavedState, SavedVolumeDirectory, SavedVolumeFile,
+    Evidence, Fingerprint, SavedConnection, SavedDescriptor, SavedDirectory, SavedFile,
+    SavedFileKind, SavedListener, SavedLost, SavedRandom, SavedState, SavedVolumeDirectory,
+    SavedVolumeFile,
 };
+use crate::sockets::Socket;
 use crate::types::FileType;
 use crate::volume::Volume;
 use crate::wasi::Wasi;
@@ -140,6 +142,17 @@ impl Wasi {
                 }))
             }
             Descriptor::File(file) => Ok(SavedDescriptor::File(self.saved_file(file, collector)?)),
+            Descriptor::Socket(Socket::Listener(listener)) => {
+                Ok(SavedDescriptor::Listener(SavedListener {
+                    listener: listener.index,
+                    nonblocking: listener.nonblocking,
+                }))
+            }
+            Descriptor::Socket(Socket::Connection(connection)) => {
+                Ok(SavedDescriptor::Connection(SavedConnection {
+                    nonblocking: connection.nonblocking,
+                }))
+            }
             Descriptor::Lost(origin) => Ok(SavedDescriptor::Lost(SavedLost {
                 preopen: origin.preopen,
                 path: origin.path.clone(),

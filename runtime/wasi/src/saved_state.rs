@@ -90,6 +90,10 @@ pub enum SavedDescriptor {
     VolumeDirectory(SavedVolumeDirectory),
     /// A file in a volume.
     VolumeFile(SavedVolumeFile),
+    /// A listener that the program was granted.
+    Listener(SavedListener),
+    /// A connection, which whoever resumes the program finds reset.
+    Connection(SavedConnection),
 }
 
 /// A directory in a volume.
@@ -118,6 +122,22 @@ pub struct SavedVolumeFile {
     pub flags: FdFlags,
     /// What it was opened for.
     pub access: Access,
+}
+
+/// A listener that the program was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedListener {
+    /// The index among the listeners that were granted.
+    pub listener: u32,
+    /// Accepting does not wait.
+    pub nonblocking: bool,
+}
+
+/// A connection that was accepted. Nothing else of it is kept, because nobody could go on with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedConnection {
+    /// Receiving and sending do not wait.
+    pub nonblocking: bool,
 }
 
 /// A directory that the program opened.
@@ -232,6 +252,8 @@ const KIND_LOST: u8 = 8;
 const KIND_VOLUME_ROOT: u8 = 9;
 const KIND_VOLUME_DIRECTORY: u8 = 10;
 const KIND_VOLUME_FILE: u8 = 11;
+const KIND_LISTENER: u8 = 12;
+const KIND_CONNECTION: u8 = 13;
 
 const MODE_READ: u8 = 1 << 0;
 const MODE_WRITE: u8 = 1 << 1;
@@ -509,6 +531,15 @@ impl SavedDescriptor {
                 to.u8(mode(file.access, file.flags));
                 to.u64(file.offset);
             }
+            SavedDescriptor::Listener(listener) => {
+                to.u8(KIND_LISTENER);
+                to.u32(listener.listener);
+                to.u8(listener.nonblocking.into());
+            }
+            SavedDescriptor::Connection(connection) => {
+                to.u8(KIND_CONNECTION);
+                to.u8(connection.nonblocking.into());
+            }
         }
     }
 
@@ -519,6 +550,9 @@ impl SavedDescriptor {
         }
         if let KIND_VOLUME_ROOT | KIND_VOLUME_DIRECTORY | KIND_VOLUME_FILE = kind {
             return volume_descriptor(from, kind);
+        }
+        if let KIND_LISTENER | KIND_CONNECTION = kind {
+            return saved_socket(from, kind);
         }
         let preopen = from.u32()?;
         if usize::try_from(preopen).is_ok_and(|index| index >= preopens) {
@@ -627,6 +661,22 @@ fn volume_descriptor(from: &mut Reader<'_>, kind: u8) -> Result<SavedDescriptor,
         preopened: kind == KIND_VOLUME_ROOT,
         access,
     }))
+}
+
+fn saved_socket(from: &mut Reader<'_>, kind: u8) -> Result<SavedDescriptor, DecodeError> {
+    let listener = (kind == KIND_LISTENER).then(|| from.u32()).transpose()?;
+    let nonblocking = match from.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(from.invalid("a socket that neither waits nor does not")),
+    };
+    Ok(match listener {
+        Some(listener) => SavedDescriptor::Listener(SavedListener {
+            listener,
+            nonblocking,
+        }),
+        None => SavedDescriptor::Connection(SavedConnection { nonblocking }),
+    })
 }
 
 fn mode(access: Access, flags: FdFlags) -> u8 {

@@ -105,6 +105,24 @@ bitflags! {
         const SYMLINK_FOLLOW = 1 << 0;
     }
 
+    /// How `sock_recv` receives.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ReceiveFlags: u16 {
+        /// What is received stays to be received again.
+        const PEEK = 1 << 0;
+        /// Wait until all buffers are full.
+        const WAITALL = 1 << 1;
+    }
+
+    /// Which directions of a connection `sock_shutdown` ends.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ShutdownFlags: u8 {
+        /// Receiving.
+        const RD = 1 << 0;
+        /// Sending.
+        const WR = 1 << 1;
+    }
+
     /// Which timestamps are set, and to what.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct FstFlags: u16 {
@@ -236,6 +254,20 @@ pub(crate) struct FileStat {
 }
 
 impl FileStat {
+    /// What is told of something that is in no file system.
+    pub(crate) fn of_no_file(file_type: FileType) -> FileStat {
+        FileStat {
+            device: 0,
+            inode: 0,
+            file_type,
+            links: 0,
+            size_bytes: 0,
+            accessed_ns: 0,
+            modified_ns: 0,
+            changed_ns: 0,
+        }
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; 64] {
         let words = [
             self.device,

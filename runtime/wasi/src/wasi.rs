@@ -6,11 +6,13 @@ use crate::interrupt::Interrupter;
 use crate::random::Random;
 use crate::restore::AcceptedChange;
 use crate::saved_state::PendingWait;
+use crate::sockets::{Listener, Socket};
 use crate::streams::{Standard, StandardStreams, Streams};
 use crate::volume::{ROOT, Volume, VolumeGrant};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 /// The number of the first granted directory, as every libc expects.
@@ -91,13 +93,17 @@ pub struct WasiConfig {
     pub preopens: Vec<Preopen>,
     /// Volumes, which get the descriptors behind them.
     pub volumes: Vec<VolumeGrant>,
+    /// The granted listeners, which get the descriptors behind those. They are made non-blocking, which others notice who
+    /// use the same sockets.
+    pub listeners: Vec<TcpListener>,
     /// The standard streams, by default this process's own.
     pub streams: StandardStreams,
     /// Set: clocks and random bytes are functions of what the guest does, from this seed.
     ///
     /// Times of files are then those of the deterministic epoch, inode numbers are derived from paths, and streams are
-    /// always reported as ready by `poll_oneoff`. The content of files and what arrives on standard input, with the
-    /// pieces in which it arrives, remain inputs of the program.
+    /// always reported as ready by `poll_oneoff`, and so are sockets. The content of files, what arrives on standard input
+    /// and from connections, with the pieces in which it arrives, and whether there is something for a socket that does
+    /// not wait, remain inputs of the program.
     pub deterministic_seed: Option<[u8; 32]>,
 }
 
@@ -162,6 +168,11 @@ impl Wasi {
         for volume in config.volumes {
             wasi.grant_volume(volume)?;
         }
+        for (index, listener) in (0..).zip(config.listeners) {
+            let listener = Listener::new(index, listener, false);
+            let placed = listener.and_then(|listener| wasi.grant_listener(listener));
+            placed.map_err(WasiError::Resources)?;
+        }
         Ok(wasi)
     }
 
@@ -216,6 +227,14 @@ impl Wasi {
             .map_err(WasiError::Resources)?;
         self.volumes.push(volume);
         Ok(())
+    }
+
+    /// Gives `listener` the number behind all others.
+    fn grant_listener(&mut self, listener: Listener) -> io::Result<()> {
+        let last = self.descriptors.iter().last();
+        let next = last.map_or(0, |(fd, _)| fd.saturating_add(1));
+        let socket = Descriptor::Socket(Socket::Listener(listener));
+        self.place(next.max(PREOPENS_FIRST), socket)
     }
 
     fn place(&mut self, fd: u32, descriptor: Descriptor) -> io::Result<()> {

@@ -6,9 +6,9 @@ use common::{Guest, MEMORY_BYTES, READ, WRITE, grants};
 use std::collections::BTreeMap;
 use wsnap_wasi::{
     Access, CarriedExtent, CarriedFile, DecodeError, Evidence, FdFlags, FileType, Fingerprint,
-    OFlags, PendingWait, SavedDescriptor, SavedDirectory, SavedFile, SavedFileKind, SavedLost,
-    SavedRandom, SavedState, SavedVolume, SavedVolumeDirectory, SavedVolumeFile, Standard,
-    VolumeGrant, Wasi,
+    OFlags, PendingWait, SavedConnection, SavedDescriptor, SavedDirectory, SavedFile,
+    SavedFileKind, SavedListener, SavedLost, SavedRandom, SavedState, SavedVolume,
+    SavedVolumeDirectory, SavedVolumeFile, Standard, VolumeGrant, Wasi,
 };
 
 fn file(kind: SavedFileKind, flags: FdFlags) -> SavedDescriptor {
@@ -131,6 +131,11 @@ fn full_state() -> SavedState {
                 write: true,
             },
         }),
+        SavedDescriptor::Listener(SavedListener {
+            listener: 1,
+            nonblocking: true,
+        }),
+        SavedDescriptor::Connection(SavedConnection { nonblocking: false }),
     ];
     SavedState {
         args: vec![b"program".to_vec(), vec![], vec![0xff]],
@@ -179,7 +184,7 @@ fn the_bytes_of_version_1_do_not_change() {
     assert_eq!(hash.to_hex().as_str(), GOLDEN_HASH);
 }
 
-const GOLDEN_HASH: &str = "ee54d8e477e918f74125ef389706c417790f5116562700dc584fd6e03df0ce1b";
+const GOLDEN_HASH: &str = "457166350acb388220ecf1e1e6dd4736cb9791b3ccd24d92f140965158e6c780";
 
 #[test]
 fn a_truncated_state_is_refused_wherever_it_ends() {

@@ -92,6 +92,7 @@ impl Guest {
             env: vec![("HOME".to_owned(), "/w".to_owned())],
             preopens: preopens(dir.path()),
             volumes: Vec::new(),
+            listeners: Vec::new(),
             streams: closed_streams(),
             deterministic_seed: None,
         };

@@ -159,6 +159,12 @@ fn hint_for(error: &(dyn Error + 'static)) -> Option<String> {
             "`wsnap resume --dir HOST::{guest_path} …` grants the directory HOST"
         ));
     }
+    if let Some(RestoreError::NoListener { .. }) = error.downcast_ref() {
+        return Some(
+            "`wsnap resume --tcplisten HOST:PORT …` listens on that address for the program"
+                .to_owned(),
+        );
+    }
     match error.downcast_ref()? {
         wsnap::Error::Import { .. } => Some(
             "wsnap provides WASI preview 1 (wasi_snapshot_preview1), preview 0 (wasi_unstable), and nothing else"

@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod failure;
+mod listen;
 mod output;
 mod places;
 mod program;
@@ -18,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub use arguments::{Directory, Label, Trigger, Variable};
 use failure::Failure;
+pub use listen::Listen;
 use places::Places;
 
 /// Runs WebAssembly programs that can be stopped anywhere, stored, and resumed elsewhere.

@@ -37,6 +37,7 @@ use wsnap::{Handle, Instance, Outcome, StopReason};
 
 use crate::arguments::{Directory, Label, Trigger};
 use crate::failure::{self, Failure};
+use crate::listen::Listen;
 use crate::output;
 use crate::places::{Places, check_writable};
 use crate::program::print_results;
@@ -80,6 +81,7 @@ pub(crate) struct Session<'a> {
     options: &'a Options,
     keeper: Arc<Keeper>,
     directories: &'a [Directory],
+    listeners: &'a [Listen],
     /// Opened when it is first needed, because a program that nobody stops needs none.
     store: Option<Store>,
 }
@@ -100,6 +102,7 @@ impl<'a> Session<'a> {
             options,
             keeper: Arc::new(Keeper::new(name.clone(), id_file, labels, parent)),
             directories,
+            listeners: &[],
             store: None,
         };
         if name.is_some() || options.stop_at.is_some() {
@@ -285,12 +288,21 @@ impl<'a> Session<'a> {
         ));
     }
 
+    /// Whoever resumes the program is told to listen on these addresses for it.
+    pub fn listening(self, listeners: &'a [Listen]) -> Self {
+        Self { listeners, ..self }
+    }
+
     fn resume_command(&self, id: ImageId) -> Vec<String> {
         let mut words = vec!["wsnap".to_owned(), "resume".to_owned()];
         words.extend(self.places.store_flags());
         for directory in self.directories {
             words.push("--dir".to_owned());
             words.push(directory.to_string());
+        }
+        for address in self.listeners {
+            words.push("--tcplisten".to_owned());
+            words.push(address.to_string());
         }
         words.push(match self.keeper.name() {
             Some(name) => name.to_owned(),

@@ -10,6 +10,7 @@ use wsnap::wasi::{Files, Grants, SavedState, Wasi};
 
 use crate::arguments::{Directory, Variable};
 use crate::failure::Failure;
+use crate::listen::Listen;
 use crate::output;
 use crate::places::Places;
 use crate::program::{self, Settings};
@@ -17,7 +18,8 @@ use crate::session::{self, Session};
 
 /// Go on from an image
 ///
-/// Directories are granted again, under the names that the program knows them by. The image stays as it is: it can be
+/// Directories are granted again, under the names that the program knows them by, and sockets to listen on in their old
+/// order; connections are found reset. The image stays as it is: it can be
 /// resumed any number of times, also at once.
 #[derive(Debug, Args)]
 #[command(
@@ -27,6 +29,9 @@ pub(crate) struct Resume {
     /// Grant the program a directory again, under the name that it knows; can be given several times
     #[arg(long = "dir", value_name = "HOST[::GUEST]")]
     directories: Vec<Directory>,
+    /// Let the program accept connections on a TCP socket that listens on this address, in the order in which it was given them first; can be given several times
+    #[arg(long = "tcplisten", value_name = "HOST:PORT")]
+    listeners: Vec<Listen>,
     /// Set or replace an environment variable, for programs that look again; can be given several times
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     variables: Vec<Variable>,
@@ -76,7 +81,8 @@ impl Resume {
         let name = self.name(&store)?;
         // Whoever has lost the record can still go on from the image.
         let parent = store.record_of(id).ok().flatten().map(|record| record.id);
-        let session = Session::prepare(places, &self.options, name, parent, &self.directories)?;
+        let session = Session::prepare(places, &self.options, name, parent, &self.directories)?
+            .listening(&self.listeners);
         let wasi = Wasi::restore(&state, self.grants()?)?;
         for change in wasi.accepted_changes() {
             output::message(output::printable(&change.to_string()));
@@ -109,6 +115,7 @@ impl Resume {
     fn grants(&self) -> Result<Grants, Failure> {
         Ok(Grants {
             preopens: Directory::open_all(&self.directories)?,
+            listeners: Listen::open_all(&self.listeners)?,
             env: Variable::resolve_all(&self.variables)?,
             files: self.files.into(),
             ..Grants::default()

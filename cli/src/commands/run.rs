@@ -9,6 +9,7 @@ use wsnap::wasi::{Wasi, WasiConfig};
 
 use crate::arguments::{Directory, NewVolume, Variable};
 use crate::failure::Failure;
+use crate::listen::Listen;
 use crate::places::Places;
 use crate::program::{self, Settings};
 use crate::session::{self, Session};
@@ -31,6 +32,9 @@ pub(crate) struct Run {
     /// Give the program a volume: an empty file system that is part of its images; can be given several times
     #[arg(long = "volume", value_name = "NAME::GUEST")]
     volumes: Vec<NewVolume>,
+    /// Let the program accept connections on a TCP socket that listens on this address; can be given several times
+    #[arg(long = "tcplisten", value_name = "HOST:PORT")]
+    listeners: Vec<Listen>,
     /// Set an environment variable, or pass on the one of this name; can be given several times
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     variables: Vec<Variable>,
@@ -84,7 +88,8 @@ impl Run {
             return Ok(None);
         }
         let name = self.options.name.clone();
-        Session::prepare(places, &self.options, name, None, &self.directories).map(Some)
+        let session = Session::prepare(places, &self.options, name, None, &self.directories)?;
+        Ok(Some(session.listening(&self.listeners)))
     }
 
     fn settings(&self) -> Settings {
@@ -120,6 +125,7 @@ impl Run {
             env: Variable::resolve_all(&self.variables)?,
             preopens: Directory::open_all(&self.directories)?,
             volumes: NewVolume::grant_all(&self.volumes)?,
+            listeners: Listen::open_all(&self.listeners)?,
             deterministic_seed: self.deterministic.then_some(DETERMINISTIC_SEED),
             ..WasiConfig::default()
         })?)

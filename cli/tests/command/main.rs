@@ -7,6 +7,7 @@ mod history;
 mod housekeeping;
 mod running;
 mod sandbox;
+mod sockets;
 mod stored;
 mod transfer;
 mod verify;

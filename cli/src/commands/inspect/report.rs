@@ -146,7 +146,8 @@ pub(in crate::commands) struct WasiReport {
 #[derive(PartialEq, Serialize)]
 pub(in crate::commands) struct DescriptorReport {
     pub fd: u32,
-    /// `stdin`, `stdout`, `stderr`, `granted directory`, `directory`, or what sort of file it is.
+    /// `stdin`, `stdout`, `stderr`, `granted directory`, `directory`, `listener` with its number among
+    /// those that were granted, `connection`, or what sort of file it is.
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -378,7 +379,22 @@ fn descriptor(state: &SavedState, fd: u32, saved: &SavedDescriptor) -> Descripto
                 state.volume_path(file.volume, file.inode),
             )
         },
+        SavedDescriptor::Listener(listener) => DescriptorReport {
+            flags: nonblock(listener.nonblocking),
+            ..plain(
+                &format!("listener {}", u64::from(listener.listener) + 1),
+                None,
+            )
+        },
+        SavedDescriptor::Connection(connection) => DescriptorReport {
+            flags: nonblock(connection.nonblocking),
+            ..plain("connection", None)
+        },
     }
+}
+
+fn nonblock(is_set: bool) -> Vec<&'static str> {
+    is_set.then_some("nonblock").into_iter().collect()
 }
 
 fn open_file(state: &SavedState, fd: u32, file: &SavedFile) -> DescriptorReport {

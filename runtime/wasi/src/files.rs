@@ -78,7 +78,6 @@ pub(crate) fn fd_read(
         return Ok(memory.write_u32(nread, count(read)?)?);
     }
     let read = match wasi.descriptors.get_mut(fd)? {
-        _ if ranges.is_empty() => 0,
         Descriptor::File(file) => {
             let read = read_file(file, &mut memory, &ranges, file.offset)?;
             file.offset = file.offset.saturating_add(read as u64);
@@ -88,6 +87,8 @@ pub(crate) fn fd_read(
             let how = ReceiveFlags::empty();
             socket.read(&mut memory, &ranges, how, &wasi.interrupter)?
         }
+        // Nothing to wait for.
+        Descriptor::Stream(Standard::Input) if ranges.is_empty() => 0,
         Descriptor::Stream(Standard::Input) => wasi.read_stdin(&mut memory, &ranges)?,
         Descriptor::Stream(_)
         | Descriptor::Directory(_)
@@ -110,9 +111,7 @@ pub(crate) fn fd_write(
     let ranges = memory.iovecs(iovs, iovs_length)?;
     if let Some(file) = wasi.volume_file(fd)? {
         let (written, end) = wasi.write_volume(&file, &memory, &ranges, file.offset)?;
-        if !ranges.is_empty() {
-            wasi.set_volume_offset(fd, end)?;
-        }
+        wasi.set_volume_offset(fd, end)?;
         return Ok(memory.write_u32(nwritten, count(written)?)?);
     }
     let written = match wasi.descriptors.get_mut(fd)? {
@@ -123,7 +122,6 @@ pub(crate) fn fd_write(
             return Err(Errno::Badf.into());
         }
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
-        _ if ranges.is_empty() => 0,
         Descriptor::File(file) => {
             let written = write_file(file, &memory, &ranges, file.offset)?;
             file.offset = if file.flags.contains(FdFlags::APPEND) {
@@ -160,7 +158,6 @@ pub(crate) fn fd_pread(
         return Ok(memory.write_u32(nread, count(read)?)?);
     }
     let read = match wasi.descriptors.get(fd)? {
-        Descriptor::File(_) if ranges.is_empty() => 0,
         Descriptor::File(file) => read_file(file, &mut memory, &ranges, offset)?,
         Descriptor::Stream(Standard::Input) | Descriptor::Socket(_) => {
             return Err(Errno::Spipe.into());
@@ -190,7 +187,6 @@ pub(crate) fn fd_pwrite(
         return Ok(memory.write_u32(nwritten, count(written)?)?);
     }
     let written = match wasi.descriptors.get(fd)? {
-        Descriptor::File(_) if ranges.is_empty() => 0,
         Descriptor::File(file) => write_file(file, &memory, &ranges, offset)?,
         Descriptor::Stream(Standard::Output | Standard::Error) | Descriptor::Socket(_) => {
             return Err(Errno::Spipe.into());
@@ -205,6 +201,9 @@ pub(crate) fn fd_pwrite(
     };
     Ok(memory.write_u32(nwritten, count(written)?)?)
 }
+
+/// The last of the bases of `fd_seek`: the end.
+const WHENCE_LAST: u32 = 2;
 
 /// Where a file is after seeking; `length` tells how long it is.
 fn seek(
@@ -231,6 +230,10 @@ pub(crate) fn fd_seek(
     position: u32,
 ) -> Outcome {
     memory.check(position, 8)?;
+    if whence > WHENCE_LAST {
+        // As with every enumeration: before anything else is looked at.
+        return Err(Errno::Inval.into());
+    }
     if let Some(file) = wasi.volume_file(fd)? {
         let target = seek(whence, offset, file.offset, || {
             Ok(wasi.volume(file.volume)?.size(file.inode)?)
@@ -451,9 +454,12 @@ pub(crate) fn fd_fdstat_set_rights(
     wasi: &mut Wasi,
     _memory: Memory<'_>,
     fd: u32,
-    _base: u64,
-    _inheriting: u64,
+    base: u64,
+    inheriting: u64,
 ) -> Outcome {
+    for rights in [base, inheriting] {
+        Rights::from_bits(rights).ok_or(Errno::Inval)?;
+    }
     match wasi.descriptors.get(fd)? {
         Descriptor::Stream(_) | Descriptor::Socket(_) => Err(Errno::Badf.into()),
         Descriptor::Lost(_) => Err(Errno::Stale.into()),

@@ -154,6 +154,10 @@ impl Wasi {
             true => volume.size(file.inode)?,
             false => offset,
         };
+        if ranges.is_empty() {
+            // Writing nothing is no modification.
+            return Ok((0, offset));
+        }
         let written = volume.write(file.inode, offset, &memory.write_buffers(ranges), now_ns)?;
         Ok((written, offset + written as u64))
     }

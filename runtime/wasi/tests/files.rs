@@ -297,3 +297,75 @@ fn times_are_set_kept_or_made_now() {
         assert_eq!(set, Ok(Errno::Inval));
     }
 }
+
+#[test]
+fn calls_without_buffers_ask_for_the_same_rights_as_others() {
+    let mut guest = Guest::new();
+    let both = guest.create("f");
+    assert_eq!(guest.write(both, b"12345"), Ok(5));
+    let input = guest.open("f", OFlags::empty(), READ).expect("opens");
+    let output = guest.open("f", OFlags::empty(), WRITE).expect("opens");
+    let badf = Err(Errno::Badf);
+    for (fd, reads, writes) in [
+        (both, Ok(()), Ok(())),
+        (input, Ok(()), badf),
+        (output, badf, Ok(())),
+        (DIR, badf, badf),
+        (99, badf, badf),
+    ] {
+        assert_eq!(
+            returned(call!(guest.fd_read(fd, IOVS, 0, OUT))),
+            reads,
+            "{fd}"
+        );
+        assert_eq!(
+            returned(call!(guest.fd_pread(fd, IOVS, 0, 0, OUT))),
+            reads,
+            "{fd}"
+        );
+        assert_eq!(
+            returned(call!(guest.fd_write(fd, IOVS, 0, OUT))),
+            writes,
+            "{fd}"
+        );
+        assert_eq!(
+            returned(call!(guest.fd_pwrite(fd, IOVS, 0, 0, OUT))),
+            writes,
+            "{fd}"
+        );
+    }
+    assert_eq!(guest.tell(both), Ok(5));
+    // In append mode a write of nothing moves to the end, too.
+    let append = guest
+        .open_at(DIR, "f", OFlags::empty(), READ | WRITE, 1)
+        .expect("opens");
+    assert_eq!(
+        returned(call!(guest.fd_write(append, IOVS, 0, OUT))),
+        Ok(())
+    );
+    assert_eq!(guest.tell(append), Ok(5));
+}
+
+#[test]
+fn enumerators_and_flags_that_nobody_knows_are_refused_whatever_the_descriptor_is() {
+    let mut guest = Guest::new();
+    let fd = guest.create("f");
+    for fd in [fd, DIR, 99] {
+        assert_eq!(guest.seek(fd, 0, 3), Err(Errno::Inval), "{fd}");
+        let advice = call!(guest.fd_advise(fd, 0, 0, 6));
+        assert_eq!(advice, Ok(Errno::Inval), "{fd}");
+        let flags = call!(guest.fd_fdstat_set_flags(fd, 1 << 5));
+        assert_eq!(flags, Ok(Errno::Inval), "{fd}");
+        for (base, inheriting) in [(1 << 30, 0), (0, 1 << 63)] {
+            let rights = call!(guest.fd_fdstat_set_rights(fd, base, inheriting));
+            assert_eq!(rights, Ok(Errno::Inval), "{fd}");
+        }
+        let times = call!(guest.fd_filestat_set_times(fd, 0, 0, 1 << 4));
+        assert_eq!(times, Ok(Errno::Inval), "{fd}");
+    }
+    assert_eq!(
+        call!(guest.fd_fdstat_set_rights(fd, 0, 0)),
+        Ok(Errno::Notsup)
+    );
+    assert_eq!(call!(guest.fd_fdstat_set_rights(99, 0, 0)), Ok(Errno::Badf));
+}

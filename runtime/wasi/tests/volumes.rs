@@ -774,3 +774,25 @@ fn a_volume_with_any_bit_flipped_is_refused_or_works() {
     }
     assert!(refused > bytes.len(), "{refused}");
 }
+
+#[test]
+fn writing_nothing_is_no_modification() {
+    for mut guest in [Guest::new(), guest()] {
+        let fd = guest.create("f");
+        assert_eq!(guest.write(fd, b"12345"), Ok(5));
+        let modified_ns = |guest: &mut Guest| {
+            let stat = call!(guest.fd_filestat_get(fd, OUT));
+            returned(stat).expect("it is open");
+            guest.u64(OUT + 48)
+        };
+        let before_ns = modified_ns(&mut guest);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(returned(call!(guest.fd_write(fd, IOVS, 0, OUT))), Ok(()));
+        assert_eq!(
+            returned(call!(guest.fd_pwrite(fd, IOVS, 0, 0, OUT))),
+            Ok(())
+        );
+        assert_eq!(modified_ns(&mut guest), before_ns);
+        assert_eq!(guest.tell(fd), Ok(5));
+    }
+}

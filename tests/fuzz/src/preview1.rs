@@ -4,6 +4,8 @@
 //! arguments mean something, or nothing would ever be opened.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use wsnap_wasi::{
     Errno, Grants, Preopen, SaveError, SavedState, StandardStreams, Stdio, Stop, VolumeGrant, Wasi,
@@ -210,10 +212,28 @@ macro_rules! calls {
 
 wsnap_wasi::for_each_function!(calls);
 
+macro_rules! old_calls {
+    ($($name:ident = $method:ident($($parameter:ident: $type:ident),*);)*) => {
+        /// Makes one of the calls that were different in preview 0.
+        fn old_call(wasi: &mut Wasi, memory: &mut [u8], input: &mut Input<'_>) {
+            let functions: &[fn(&mut Wasi, &mut [u8], &mut Input<'_>)] = &[
+                $(|wasi, memory, input| {
+                    $(let $parameter = input.$type(stringify!($parameter));)*
+                    seen(wasi.$method(memory, $($parameter),*));
+                },)*
+            ];
+            let index = usize::from(input.byte());
+            functions[index % functions.len()](wasi, memory, input);
+        }
+    };
+}
+
+wsnap_wasi::for_each_unstable_function!(old_calls);
+
 /// Another descriptor than the granted ones, without which nothing more would happen.
 fn spared(fd: u32) -> u32 {
     match fd {
-        3 | 4 => fd + 4,
+        3..=5 => fd + 4,
         _ => fd,
     }
 }
@@ -243,7 +263,7 @@ fn preopens(inside: &Path) -> Vec<Preopen> {
 }
 
 /// Saves the state and has another `Wasi` go on from it.
-fn saved_and_restored(wasi: Wasi, inside: &Path) -> Wasi {
+fn saved_and_restored(wasi: Wasi, inside: &Path, listener: &TcpListener) -> Wasi {
     let bytes = match wasi.save() {
         Ok(bytes) => bytes,
         // What nobody could open again is a reason.
@@ -266,6 +286,7 @@ fn saved_and_restored(wasi: Wasi, inside: &Path) -> Wasi {
         .collect();
     let grants = Grants {
         preopens: preopens(inside),
+        listeners: vec![listener.try_clone().expect("a descriptor is free")],
         streams: streams(),
         ..Grants::default()
     };
@@ -304,6 +325,12 @@ pub fn check(bytes: &[u8]) {
     fs::write(outside.join("secret"), SECRET).expect("there is room");
     std::os::unix::fs::symlink("../outside", inside.join("out")).expect("there is room");
     std::os::unix::fs::symlink("d", inside.join("link")).expect("there is room");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    // Connections to accept: one that goes on, and one that has ended.
+    let mut peer = TcpStream::connect(address).expect("it listens");
+    peer.write_all(b"some bytes").expect("there is room");
+    drop(TcpStream::connect(address).expect("it listens"));
     let config = WasiConfig {
         args: vec!["program".into()],
         preopens: preopens(&inside),
@@ -313,6 +340,7 @@ pub fn check(bytes: &[u8]) {
         }],
         streams: streams(),
         deterministic_seed: (input.byte() % 2 == 1).then_some([1; 32]),
+        listeners: vec![listener.try_clone().expect("a descriptor is free")],
         ..WasiConfig::default()
     };
     let mut wasi = Wasi::new(config).expect("a valid configuration");
@@ -325,12 +353,15 @@ pub fn check(bytes: &[u8]) {
             break;
         }
         input.fill(&mut memory);
-        call(&mut wasi, &mut memory, &mut input);
+        match input.byte() % 16 {
+            0 => old_call(&mut wasi, &mut memory, &mut input),
+            _ => call(&mut wasi, &mut memory, &mut input),
+        }
         if input.byte() % 32 == 31 {
-            wasi = saved_and_restored(wasi, &inside);
+            wasi = saved_and_restored(wasi, &inside, &listener);
         }
     }
-    saved_and_restored(wasi, &inside);
+    saved_and_restored(wasi, &inside, &listener);
     let found = memory.windows(SECRET.len()).any(|bytes| bytes == SECRET);
     assert!(!found, "the secret was read");
     let secret = fs::read(outside.join("secret")).expect("nobody removed it");

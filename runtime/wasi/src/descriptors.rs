@@ -196,6 +196,15 @@ impl Descriptors {
         }
     }
 
+    /// Makes sure that it is a directory, here or in a volume; anything else is [`Errno::Badf`]. Functions that take a path
+    /// do so before they read it.
+    pub(crate) fn check_directory(&self, fd: u32) -> Result<(), Errno> {
+        match self.get(fd)? {
+            Descriptor::Directory(_) | Descriptor::VolumeDirectory(_) => Ok(()),
+            _ => Err(Errno::Badf),
+        }
+    }
+
     /// A directory; anything else is [`Errno::Badf`].
     pub(crate) fn directory(&self, fd: u32) -> Result<&Directory, Errno> {
         match self.get(fd)? {

@@ -22,10 +22,11 @@
 //! # Behaviour
 //!
 //! Error numbers, rights and file types are those of wasmtime's own preview 1, except that an address out of range is
-//! [`Errno::Fault`] instead of a trap, that descriptors get the lowest free number, that `fd_allocate` works, and that
-//! reads and writes use all buffers given. Errors of the host for which wasmtime's preview 1 has no word, and says
-//! [`Errno::Io`], keep their own number, and the third time of a file is that of its last change of status, for which
-//! wasmtime puts the time of its creation. Sockets are listeners that were granted, and what they accept: see
+//! [`Errno::Fault`] and an unknown flag or enumerator [`Errno::Inval`] where wasmtime traps, that descriptors get the
+//! lowest free number, that `fd_allocate` works, that reads and writes use all buffers given, and that a slash at the
+//! end of a path asks for a directory, as on Linux. Errors of the host for which wasmtime's preview 1 has no word, and
+//! says [`Errno::Io`], keep their own number, and the third time of a file is that of its last change of status, for
+//! which wasmtime puts the time of its creation. Sockets are listeners that were granted, and what they accept: see
 //! [`WasiConfig::listeners`]; their error numbers are those of Linux. The functions rely on `SIGPIPE` being ignored, as
 //! it is in every Rust program: writing to a closed pipe is [`Errno::Pipe`].
 //!

@@ -37,6 +37,7 @@ pub(crate) fn path_remove_directory(
     path: u32,
     path_length: u32,
 ) -> Outcome {
+    wasi.descriptors.check_directory(fd)?;
     // A slash at the end says that it is a directory, which it has to be anyway; cap-std takes it for a `.`.
     let path = memory.path(path, path_length)?;
     let path = without_slash(path);
@@ -222,6 +223,7 @@ pub(crate) fn path_symlink(
     new_path_length: u32,
 ) -> Outcome {
     let now_ns = wasi.clocks.realtime_ns();
+    wasi.descriptors.check_directory(fd)?;
     let target = memory.path(old_path, old_path_length)?;
     let link = memory.path(new_path, new_path_length)?;
     if let Some((volume, base)) = wasi.volume_directory(fd)? {
@@ -247,6 +249,7 @@ pub(crate) fn path_readlink(
 ) -> Outcome {
     memory.check(buf, buf_length)?;
     memory.check(used, 4)?;
+    wasi.descriptors.check_directory(fd)?;
     let path = memory.path(path, path_length)?;
     let target = match wasi.volume_directory(fd)? {
         Some((volume, base)) => volume.read_link(base, path)?.to_owned(),

@@ -141,7 +141,12 @@ impl Sandbox {
         let output = TempDir::new_in(self.folder.path())
             .expect("a folder for output")
             .keep();
-        Wsnap { command, output }
+        Wsnap {
+            command,
+            output,
+            stdout: None,
+            stderr: None,
+        }
     }
 }
 
@@ -155,6 +160,8 @@ impl Default for Sandbox {
 pub struct Wsnap {
     command: Command,
     output: PathBuf,
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
 }
 
 impl Wsnap {
@@ -197,6 +204,20 @@ impl Wsnap {
         self
     }
 
+    /// Standard output, which else is collected: then nothing of it is found in [`Finished`].
+    #[must_use]
+    pub fn stdout(mut self, output: impl Into<Stdio>) -> Self {
+        self.stdout = Some(output.into());
+        self
+    }
+
+    /// Standard error, which else is collected.
+    #[must_use]
+    pub fn stderr(mut self, output: impl Into<Stdio>) -> Self {
+        self.stderr = Some(output.into());
+        self
+    }
+
     /// Starts the process.
     ///
     /// # Panics
@@ -205,9 +226,10 @@ impl Wsnap {
     #[must_use]
     pub fn start(mut self) -> Running {
         let create = |name| File::create(self.output.join(name)).expect("a file for output");
+        let (stdout, stderr) = (create("stdout"), create("stderr"));
         self.command
-            .stdout(create("stdout"))
-            .stderr(create("stderr"));
+            .stdout(self.stdout.take().unwrap_or(stdout.into()))
+            .stderr(self.stderr.take().unwrap_or(stderr.into()));
         let line = format!("{:?}", self.command);
         let child = self
             .command

@@ -19,6 +19,7 @@ build_c() {
 mkdir -p prebuilt
 build_c pi
 build_c files
+build_c phases
 # setjmp and longjmp are made of WebAssembly exceptions.
 build_c library -mexception-handling -mllvm -wasm-enable-sjlj -mllvm -wasm-use-legacy-eh=false c/longjmp_tag.s
 
@@ -27,6 +28,10 @@ cargo build --quiet --release --target wasm32-wasip1 --manifest-path rust/Cargo.
 for name in queue dialogue; do
   cp "$target/wasm32-wasip1/release/$name.wasm" "prebuilt/$name.wasm"
 done
+
+cargo build --quiet --release --target wasm32-wasip1 --manifest-path rust/wsnap-guest/Cargo.toml --example warm \
+  --target-dir "$target"
+cp "$target/wasm32-wasip1/release/examples/warm.wasm" prebuilt/warm.wasm
 
 chmod 644 prebuilt/*.wasm
 sha256sum prebuilt/*.wasm wat/*.wat >SHA256SUMS

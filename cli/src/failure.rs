@@ -127,6 +127,7 @@ failure_from!(
     VolumeError,
     WasiError,
     wsnap::Error,
+    wsnap::DecodeOwnError,
     wsnap::wasi::DecodeError
 );
 
@@ -167,7 +168,8 @@ fn hint_for(error: &(dyn Error + 'static)) -> Option<String> {
     }
     match error.downcast_ref()? {
         wsnap::Error::Import { .. } => Some(
-            "wsnap provides WASI preview 1 (wasi_snapshot_preview1), preview 0 (wasi_unstable), and nothing else"
+            "wsnap provides WASI preview 1 (wasi_snapshot_preview1), preview 0 (wasi_unstable), and three functions of its own \
+             (wsnap)"
                 .to_owned(),
         ),
         wsnap::Error::Engine { .. } => Some(

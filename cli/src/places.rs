@@ -12,7 +12,7 @@ use crate::failure::Failure;
 const FOLDER: &str = "wsnap";
 
 /// The flags that every command has.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Places {
     /// The directory that holds images [default: `wsnap` in the user's data directory]
     #[arg(

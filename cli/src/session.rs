@@ -20,6 +20,7 @@ pub(crate) mod register;
 
 mod id_file;
 mod keeper;
+mod own;
 mod requests;
 mod signals;
 mod timer;
@@ -126,6 +127,12 @@ impl<'a> Session<'a> {
         // Signals first: whoever finds the program in the register may send one.
         signals::watch(requests.clone()).map_err(|error| cannot_start(&error))?;
         let registration = self.register(label, &requests, &instance.handle())?;
+        own::keep(
+            &mut instance,
+            self.places,
+            self.store.clone(),
+            self.keeper.clone(),
+        );
         match self.options.stop_at {
             Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number),
             Some(Trigger::After(delay)) => {

@@ -15,6 +15,9 @@ use wsnap_snapshots::{
 /// Under which name the state of the WASI host is kept in an image.
 pub const WASI_SECTION: &str = "wasi_snapshot_preview1";
 
+/// Under which name it is kept in an image how the program came to be in this state, as far as it can tell.
+pub const OWN_SECTION: &str = "wsnap";
+
 /// The state of a program whose guest code stands still, its call stack being `frames`, outermost first. The content of
 /// memories is left open.
 ///
@@ -39,6 +42,9 @@ pub(crate) fn manifest<S: AsContextMut<Data = HostState>>(
     manifest
         .host
         .insert(WASI_SECTION.to_owned(), host.data().wasi.save()?);
+    if let Some(own) = host.data().saved_own() {
+        manifest.host.insert(OWN_SECTION.to_owned(), own.encode());
+    }
     // The content of volumes comes behind the module's memories.
     let page_sizes = module.memories().iter().map(|ty| ty.page_size_log2() as u8);
     let page_sizes = page_sizes.chain(std::iter::repeat(VOLUME_PAGE_SIZE_LOG2));

@@ -1,5 +1,6 @@
 //! What can go wrong, by cause.
 
+use crate::guest_state::DecodeOwnError;
 use std::path::PathBuf;
 use wsnap_snapshots::StoreError;
 use wsnap_wasi::{SaveError, WasiError};
@@ -94,6 +95,9 @@ pub enum Error {
     /// The image is not one of this module, or contradicts it.
     #[error("the image does not fit the module: {0}")]
     Image(String),
+    /// What an image says about the program itself is not readable.
+    #[error(transparent)]
+    Own(#[from] DecodeOwnError),
     /// The call stack is larger than the frame buffer.
     #[error("the call stack does not fit into the frame buffer of {bytes} bytes")]
     FramesFull {

@@ -4,6 +4,7 @@ use crate::control::Control;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
+use crate::guest_api::{self, Own};
 use crate::snapshot::{self, Passage};
 use std::sync::Arc;
 use wasmtime::{Caller, Linker, Memory};
@@ -23,6 +24,8 @@ pub(crate) struct HostState {
     pub guest: Option<Arc<Guest>>,
     /// What the program is doing.
     pub phase: Phase,
+    /// What the program can ask about itself.
+    pub own: Own,
 }
 
 /// Why a program was suspended.
@@ -117,6 +120,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>> {
     let mut linker = Linker::new(engine.wasmtime());
     link(&mut linker)
         .and_then(|()| link_unstable(&mut linker))
+        .and_then(|()| guest_api::link(&mut linker))
         .map_err(Error::Internal)?;
     Ok(linker)
 }

@@ -302,7 +302,10 @@ impl Instance {
         if reason.is_some() {
             control.clear_request();
         }
-        if reason.is_none() || control.take_snapshot_request() {
+        if self.store.data().own.is_capturing() {
+            // Whoever else asks is answered at the next safepoint, when the program has got its own answer.
+            self.answer_guest(since);
+        } else if reason.is_none() || control.take_snapshot_request() {
             self.answer_desk(since);
         }
         control.settle();

@@ -4,6 +4,7 @@ use crate::control::Control;
 use crate::creator::{MEMORY_GUARD, MEMORY_RESERVATION, with_memories};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
+use crate::guest_api::Own;
 use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
 use crate::link::missing_import;
@@ -120,6 +121,7 @@ impl Instance {
             stop: None,
             guest: None,
             phase: Phase::Export,
+            own: Own::default(),
         };
         let mut store = Store::new(engine.wasmtime(), host);
         let linked = program.linked()?;
@@ -170,6 +172,7 @@ impl Instance {
                 stop: None,
                 guest: None,
                 phase: Phase::Export,
+                own: Own::default(),
             },
         );
         for import in program.0.module.imports() {

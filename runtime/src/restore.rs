@@ -1,10 +1,12 @@
 //! Making instances in the state of an image: what the image says is checked and looked up once, into a [`Plan`], and then
 //! put into as many instances as are asked for.
 
-use crate::capture::WASI_SECTION;
+use crate::capture::{OWN_SECTION, WASI_SECTION};
 use crate::creator::MEMORY_GUARD;
 use crate::error::{Error, Result};
 use crate::frames::{Place, SavedFrame, SavedValue};
+use crate::guest_api;
+use crate::guest_state::SavedOwn;
 use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
 use crate::instantiate::{Memories, memory_bytes};
@@ -52,7 +54,7 @@ impl Program {
         if let Some(section) = manifest
             .host
             .keys()
-            .find(|section| *section != WASI_SECTION)
+            .find(|section| *section != WASI_SECTION && *section != OWN_SECTION)
         {
             return wrong(format!(
                 "it has host state {section:?}, which this version does not know"
@@ -95,6 +97,7 @@ pub(crate) struct Plan {
     /// Where the dropped flags of the segments are that the image says are dropped.
     dropped_flags: Vec<u32>,
     saved: [SavedReferences; 3],
+    own: SavedOwn,
     /// None if no function was active.
     stack: Option<Arc<SavedStack>>,
 }
@@ -143,6 +146,7 @@ impl Plan {
             globals,
             tables,
             dropped_flags: dropped_flags(module, manifest)?,
+            own: own(module, manifest)?,
             saved,
             stack: (!frames.is_empty()).then(|| Arc::new(SavedStack::new(frames))),
         })
@@ -191,7 +195,9 @@ impl Plan {
         let memories = Memories { memories, volumes };
         let base = Some(image.clone());
         let mut instance = Instance::new(program, module, wasi, self.call.clone(), memories, base)?;
-        instance.store.data_mut().phase = self.phase;
+        let host = instance.store.data_mut();
+        host.phase = self.phase;
+        host.restore_own(self.own);
         let mut restoring = Restoring {
             program,
             instance: instance.instance,
@@ -229,6 +235,23 @@ impl Plan {
             .call(&mut instance.store, &[], &mut [])
             .map_err(Error::Internal)
     }
+}
+
+/// What the image says about the program itself.
+fn own(module: &Module<'_>, manifest: &Manifest) -> Result<SavedOwn> {
+    let Some(bytes) = manifest.host.get(OWN_SECTION) else {
+        return Ok(SavedOwn::default());
+    };
+    let own = SavedOwn::decode(bytes)?;
+    let asks = |frame: &Frame| {
+        frame.state == FrameState::HostCall && guest_api::is_snapshot(module, frame.function)
+    };
+    if own.is_in_snapshot && !manifest.frames.last().is_some_and(asks) {
+        return Err(Error::Image(
+            "it was taken for the program, which does not ask for it".into(),
+        ));
+    }
+    Ok(own)
 }
 
 fn check_memories(module: &Module<'_>, manifest: &Manifest) -> Result<()> {

@@ -341,27 +341,50 @@ pub(crate) fn in_passing(caller: &mut Caller<'_, HostState>) -> Passage {
     let Some(asker) = guest.desk.take() else {
         return Passage::GoesOn;
     };
-    let taken_at = SystemTime::now();
-    let manifest = match capture::manifest(caller, &guest, &[]) {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            // Whoever asked may have gone.
-            let _ = asker.send(Err(error));
-            return Passage::GoesOn;
+    match divide(caller, &guest, since) {
+        Divided::Twin => {
+            // Hanging up takes a lock that another thread may have held when the processes parted.
+            std::mem::forget(asker);
+            Passage::Unwinds
         }
+        Divided::Original(captured) => {
+            // Whoever asked may have gone.
+            let _ = asker.send(captured);
+            Passage::GoesOn
+        }
+        Divided::Impossible => {
+            guest.control.set_unwinds_for_snapshots(true);
+            guest.desk.put_back(asker);
+            Passage::Unwinds
+        }
+    }
+}
+
+/// What came of capturing the state of a program that is at a safepoint.
+enum Divided {
+    /// This is the twin, which unwinds and does nothing else.
+    Twin,
+    /// The state, or why there is none.
+    Original(Result<Captured>),
+    /// There can be no twin: the program has to unwind its own call stack.
+    Impossible,
+}
+
+/// Captures the state of a program, whose guest's thread this is, and leaves its call stack to a twin.
+fn divide(caller: &mut Caller<'_, HostState>, guest: &Guest, since: Instant) -> Divided {
+    let taken_at = SystemTime::now();
+    let manifest = match capture::manifest(caller, guest, &[]) {
+        Ok(manifest) => manifest,
+        Err(error) => return Divided::Original(Err(error)),
     };
     let twin = match Twin::divide() {
         Ok(Side::Twin) => {
-            // Freeing memory and hanging up take locks that another thread may have held when the processes parted.
-            std::mem::forget((manifest, asker));
-            return Passage::Unwinds;
+            // Freeing memory takes a lock that another thread may have held when the processes parted.
+            std::mem::forget(manifest);
+            return Divided::Twin;
         }
         Ok(Side::Original(twin)) => twin,
-        Err(_) => {
-            guest.control.set_unwinds_for_snapshots(true);
-            guest.desk.put_back(asker);
-            return Passage::Unwinds;
-        }
+        Err(_) => return Divided::Impossible,
     };
     let captured = guest.pages.freeze().map(|(written, frozen)| Captured {
         manifest,
@@ -372,8 +395,28 @@ pub(crate) fn in_passing(caller: &mut Caller<'_, HostState>) -> Passage {
         since,
         pause: since.elapsed(),
     });
-    let _ = asker.send(captured.map_err(Error::Freeze));
-    Passage::GoesOn
+    Divided::Original(captured.map_err(Error::Freeze))
+}
+
+/// What comes of a snapshot that a program asks for itself.
+pub(crate) enum OfItself {
+    Taken(Result<Snapshot<'static>>),
+    /// It is taken when the call stack is unwound: [`Instance::answer_guest`].
+    Unwinds,
+}
+
+/// A program asks for a snapshot of itself, and is in the call that does so.
+pub(crate) fn of_itself(caller: &mut Caller<'_, HostState>, guest: &Arc<Guest>) -> OfItself {
+    match divide(caller, guest, Instant::now()) {
+        Divided::Twin | Divided::Impossible => OfItself::Unwinds,
+        Divided::Original(captured) => {
+            match captured.and_then(|captured| complete(captured, guest)) {
+                Ok(None) => OfItself::Unwinds,
+                Ok(Some(snapshot)) => OfItself::Taken(Ok(snapshot)),
+                Err(error) => OfItself::Taken(Err(error)),
+            }
+        }
+    }
 }
 
 impl Instance {
@@ -418,19 +461,34 @@ impl Instance {
         let Some(asker) = guest.desk.take() else {
             return;
         };
+        let _ = asker.send(self.captured(&guest, since));
+    }
+
+    /// The program is suspended because it asked for a snapshot of itself: hands it over, and leaves the answer for the
+    /// call when it is made again.
+    pub(crate) fn answer_guest(&mut self, since: Instant) {
+        let Some(guest) = self.guest.clone() else {
+            return;
+        };
+        let captured = self.captured(&guest, since);
+        let snapshot = captured.and_then(|captured| complete(captured, &guest));
+        if let Some(snapshot) = snapshot.transpose() {
+            self.store.data_mut().own.answer(snapshot);
+        }
+    }
+
+    fn captured(&mut self, guest: &Guest, since: Instant) -> Result<Captured> {
         let taken_at = SystemTime::now();
-        let captured = self.manifest(&guest).and_then(|manifest| {
-            let (written, frozen) = guest.pages.freeze().map_err(Error::Freeze)?;
-            Ok(Captured {
-                manifest,
-                twin: None,
-                written,
-                frozen,
-                taken_at,
-                since,
-                pause: since.elapsed(),
-            })
-        });
-        let _ = asker.send(captured);
+        let manifest = self.manifest(guest)?;
+        let (written, frozen) = guest.pages.freeze().map_err(Error::Freeze)?;
+        Ok(Captured {
+            manifest,
+            twin: None,
+            written,
+            frozen,
+            taken_at,
+            since,
+            pause: since.elapsed(),
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod diff;
 mod ends;
+mod guest_api;
 mod help;
 mod history;
 mod housekeeping;

@@ -47,6 +47,7 @@ mod descriptors;
 mod directories;
 mod errno;
 mod files;
+mod generation;
 mod interrupt;
 mod locate;
 mod memory;

@@ -14,7 +14,7 @@ pub(crate) enum Random {
 }
 
 impl Random {
-    fn fill(&mut self, mut buffer: &mut [u8]) -> rustix::io::Result<()> {
+    pub(crate) fn fill(&mut self, mut buffer: &mut [u8]) -> rustix::io::Result<()> {
         match self {
             Random::Host => {
                 while !buffer.is_empty() {

@@ -1,7 +1,6 @@
 //! What an image contains, in the form that `--json` prints.
 
 use serde::Serialize;
-use wsnap::WASI_SECTION;
 use wsnap::names::Names;
 use wsnap::snapshots::{
     Frame, FrameState, Invocation, Manifest, Phase, StoredImage, TableState, Value,
@@ -9,6 +8,8 @@ use wsnap::snapshots::{
 use wsnap::wasi::{
     Access, FdFlags, SavedDescriptor, SavedFile, SavedFileKind, SavedState, SavedVolume, Standard,
 };
+
+use wsnap::{OWN_SECTION, SavedOwn, WASI_SECTION};
 
 use crate::failure::Failure;
 use crate::program::{describe, type_name};
@@ -30,6 +31,10 @@ pub(in crate::commands) struct Report {
     pub dropped_data_segments: Vec<u32>,
     pub dropped_element_segments: Vec<u32>,
     pub exceptions: Vec<ExceptionReport>,
+    /// How often the program had been resumed when the image was taken; always 0 for a deterministic one.
+    pub resumes: u64,
+    /// The program itself asked for this snapshot, and is told so when it is resumed.
+    pub in_own_snapshot: bool,
     /// None when the program has no WASI state.
     pub wasi: Option<WasiReport>,
     /// The names of all sections of host state.
@@ -167,6 +172,7 @@ impl Report {
         let innermost = manifest.frames.iter().rev().take(frames);
         let state = saved_state(manifest)?;
         let saved_volumes = state.as_ref().map_or(&[][..], |state| &state.volumes);
+        let own = own(manifest)?;
         Ok(Self {
             image: image.id().to_string(),
             module: manifest.module.to_string(),
@@ -185,9 +191,18 @@ impl Report {
             dropped_data_segments: manifest.dropped_data.clone(),
             dropped_element_segments: manifest.dropped_elements.clone(),
             exceptions: exceptions(manifest),
+            resumes: own.resumes,
+            in_own_snapshot: own.is_in_snapshot,
             wasi: wasi(manifest)?,
             host_sections: manifest.host.keys().cloned().collect(),
         })
+    }
+}
+
+fn own(manifest: &Manifest) -> Result<SavedOwn, Failure> {
+    match manifest.host.get(OWN_SECTION) {
+        Some(bytes) => Ok(SavedOwn::decode(bytes)?),
+        None => Ok(SavedOwn::default()),
     }
 }
 

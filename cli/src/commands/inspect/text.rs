@@ -32,6 +32,12 @@ impl fmt::Display for Text<'_> {
             list(&invocation.arguments),
             invocation.phase
         )?;
+        if report.resumes > 0 {
+            write!(to, "\nresumed {} times before", report.resumes)?;
+        }
+        if report.in_own_snapshot {
+            write!(to, "\ntaken by the program itself, which is told so")?;
+        }
         frames(to, report)?;
         state(to, report)?;
         match &report.wasi {

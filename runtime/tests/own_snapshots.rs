@@ -1,5 +1,6 @@
 //! Snapshots that programs take of themselves, and what they know of being resumed.
 
+#[allow(dead_code, reason = "shared with tests that use all of it")]
 mod common;
 
 use common::{Output, engine, resume, start};

@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod failure;
+mod limits;
 mod listen;
 mod output;
 mod places;

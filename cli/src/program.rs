@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub bare: bool,
     /// The program goes on from an image.
     pub resumed: bool,
+    /// How much native stack the program can use, if somebody says so.
+    pub stack_bytes: Option<usize>,
 }
 
 impl Settings {
@@ -55,6 +57,9 @@ impl Settings {
     /// How much native stack the program can use. Functions that were on the call stack of an image may need more of
     /// it than they did before.
     pub fn stack_bytes(&self) -> usize {
+        if let Some(stack_bytes) = self.stack_bytes {
+            return stack_bytes;
+        }
         let stack_bytes = EngineConfig::default().stack_bytes;
         if self.resumed {
             stack_bytes.saturating_mul(2)

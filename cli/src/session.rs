@@ -38,6 +38,7 @@ use wsnap::{Handle, Instance, Outcome, StopReason};
 
 use crate::arguments::{Directory, Label, Trigger};
 use crate::failure::{self, Failure};
+use crate::limits::{LimitArgs, OnTimeout};
 use crate::listen::Listen;
 use crate::output;
 use crate::places::{Places, check_writable};
@@ -74,6 +75,8 @@ pub(crate) struct Options {
     /// Report a suspension as one line of JSON on standard error
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Everything around one running program.
@@ -136,17 +139,32 @@ impl<'a> Session<'a> {
         match self.options.stop_at {
             Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number),
             Some(Trigger::After(delay)) => {
-                timer::start(delay, requests.clone()).map_err(|error| cannot_start(&error))?;
+                timer::start(delay, StopCause::Time, requests.clone())
+                    .map_err(|error| cannot_start(&error))?;
             }
             Some(Trigger::Stdin) => instance.wasi().set_stdin_probe(true),
             None => (),
         }
+        instance.set_limits(self.options.limits.limits())?;
+        self.start_deadlines(&requests)
+            .map_err(|error| cannot_start(&error))?;
         let code = self.run_to_end(&mut instance, &requests);
         // Whoever waits for a snapshot learns that there will be none.
         drop(instance);
         drop(registration);
         self.keeper.finish();
         code
+    }
+
+    fn start_deadlines(&self, requests: &Requests) -> io::Result<()> {
+        let limits = &self.options.limits;
+        if let Some(delay) = limits.timeout {
+            timer::start(delay, StopCause::Timeout, requests.clone())?;
+        }
+        if let Some(limit) = limits.cpu_timeout {
+            timer::start_processor(limit, StopCause::CpuTimeout, requests.clone())?;
+        }
+        Ok(())
     }
 
     fn run_to_end(
@@ -159,10 +177,32 @@ impl<'a> Session<'a> {
                 Outcome::Suspended(reason) => reason,
                 end => return finish(end),
             };
-            if let Some(code) = self.suspended(instance, &reason, requests.take()) {
+            let requests = requests.take();
+            if let Some(code) = self.killed(&requests) {
+                return Ok(code);
+            }
+            if let Some(code) = self.suspended(instance, &reason, requests) {
                 return Ok(code);
             }
         }
+    }
+
+    /// Whether the program's time is up, and it is to end for it: then the exit code.
+    fn killed(&self, requests: &[Request]) -> Option<ExitCode> {
+        if self.options.limits.on_timeout == OnTimeout::Suspend {
+            return None;
+        }
+        // Whoever else asked for a stop meanwhile wants an image.
+        let deadlines = requests
+            .iter()
+            .map(|request| request.stop_cause().deadline());
+        let deadlines: Vec<_> = deadlines.collect::<Option<_>>()?;
+        let (what, flag) = deadlines.first()?;
+        let failure = Failure::new(format!("the program's {what} is up ({flag})"));
+        failure
+            .hint("--on-timeout suspend stores it instead, so that it can go on later")
+            .print();
+        Some(ExitCode::from(TRAPPED))
     }
 
     /// Does what was asked for, and returns the exit code if the program is not to go on.
@@ -362,7 +402,8 @@ fn finish(end: Outcome) -> Result<ExitCode, Failure> {
 }
 
 /// Runs a program that cannot be suspended, to its end.
-pub(crate) fn run_bare(mut instance: Instance) -> Result<ExitCode, Failure> {
+pub(crate) fn run_bare(mut instance: Instance, limits: &LimitArgs) -> Result<ExitCode, Failure> {
+    instance.set_limits(limits.limits())?;
     finish(instance.run()?)
 }
 

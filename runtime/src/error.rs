@@ -1,6 +1,7 @@
 //! What can go wrong, by cause.
 
 use crate::guest_state::DecodeOwnError;
+use crate::limits::LimitReached;
 use std::path::PathBuf;
 use wsnap_snapshots::StoreError;
 use wsnap_wasi::{SaveError, WasiError};
@@ -104,6 +105,9 @@ pub enum Error {
         /// The size of the buffer.
         bytes: u64,
     },
+    /// The program uses more than it may already.
+    #[error(transparent)]
+    Limit(LimitReached),
     /// The engine failed where it must not.
     #[error("the engine failed: {0:#}")]
     Internal(wasmtime::Error),

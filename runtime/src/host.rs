@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::guest_api::{self, Own};
+use crate::limits::Limiter;
 use crate::snapshot::{self, Passage};
 use std::sync::Arc;
 use wasmtime::{Caller, Linker, Memory};
@@ -26,6 +27,8 @@ pub(crate) struct HostState {
     pub phase: Phase,
     /// What the program can ask about itself.
     pub own: Own,
+    /// Asked before a memory or a table grows, once there are limits.
+    pub limiter: Limiter,
 }
 
 /// Why a program was suspended.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::frames::{self, Layouts};
 use crate::guest::Guest;
 use crate::host::{Exit, FramesFull, HostState, StopReason};
+use crate::limits::LimitReached;
 use crate::memory::Mapping;
 use crate::program::Program;
 use crate::stack::SavedStack;
@@ -54,7 +55,8 @@ pub enum Outcome {
     Returned(Vec<Value>),
     /// The program ended itself with this status.
     Exited(u32),
-    /// The program trapped, or threw an exception that it did not catch.
+    /// The program trapped, or threw an exception that it did not catch, or reached a limit of which
+    /// [`crate::Limits::trap_on_grow_failure`] says that it is a trap.
     Trapped(Trap),
     /// The program stands still and can be stored, or go on.
     Suspended(StopReason),
@@ -282,7 +284,9 @@ impl Instance {
                 bytes: CONTROL_BYTES.into(),
             });
         }
-        let guests = error.is::<wasmtime::Trap>() || error.is::<wasmtime::ThrownException>();
+        let guests = error.is::<wasmtime::Trap>()
+            || error.is::<wasmtime::ThrownException>()
+            || error.is::<LimitReached>();
         if guests {
             Ok(Outcome::Trapped(Trap(error)))
         } else {

@@ -7,6 +7,7 @@ use crate::guest::Guest;
 use crate::guest_api::Own;
 use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
+use crate::limits::Limiter;
 use crate::link::missing_import;
 use crate::memory::Mapping;
 use crate::pages::Pages;
@@ -122,6 +123,7 @@ impl Instance {
             guest: None,
             phase: Phase::Export,
             own: Own::default(),
+            limiter: Limiter::default(),
         };
         let mut store = Store::new(engine.wasmtime(), host);
         let linked = program.linked()?;
@@ -173,6 +175,7 @@ impl Instance {
                 guest: None,
                 phase: Phase::Export,
                 own: Own::default(),
+                limiter: Limiter::default(),
             },
         );
         for import in program.0.module.imports() {

@@ -92,6 +92,7 @@ impl Resume {
             deterministic: manifest.deterministic,
             bare: false,
             resumed: true,
+            stack_bytes: self.options.limits.stack_bytes(),
         };
         let label = label(&state);
         let (program, _) = program::compile(&settings.engine(places)?, wasm, &label)?;

@@ -49,7 +49,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
     /// Run the program unrewritten with wasmtime's defaults: nothing can suspend it
-    #[arg(long, conflicts_with_all = ["name", "stop_at"])]
+    #[arg(long, conflicts_with_all = ["name", "stop_at", "max_wasm_stack", "timeout", "cpu_timeout"])]
     bare: bool,
     #[command(flatten)]
     options: session::Options,
@@ -79,7 +79,7 @@ impl Run {
             .map_err(|error| Failure::from(error).about(&label))?;
         match session {
             Some(session) => session.run(instance, &label),
-            None => session::run_bare(instance),
+            None => session::run_bare(instance, &self.options.limits),
         }
     }
 
@@ -98,6 +98,7 @@ impl Run {
             deterministic: self.deterministic,
             bare: self.bare,
             resumed: false,
+            stack_bytes: self.options.limits.stack_bytes(),
         }
     }
 

@@ -23,12 +23,25 @@ pub(crate) enum StopCause {
     Stdin,
     /// `wsnap snap --stop`.
     Snap,
+    /// `--timeout`: its time is up.
+    Timeout,
+    /// `--cpu-timeout`: its processor time is up.
+    CpuTimeout,
 }
 
 impl StopCause {
     /// Whether it was a flag that said where to stop.
     pub fn is_flag(self) -> bool {
         matches!(self, Self::Time | Self::Safepoint | Self::Stdin)
+    }
+
+    /// The limit whose end this is, and its flag.
+    pub fn deadline(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Timeout => Some(("time", "--timeout")),
+            Self::CpuTimeout => Some(("processor time", "--cpu-timeout")),
+            _ => None,
+        }
     }
 
     /// The cause for people and programs.
@@ -40,6 +53,8 @@ impl StopCause {
             Self::Safepoint => "safepoint",
             Self::Stdin => "stdin",
             Self::Snap => "snap --stop",
+            Self::Timeout => "timeout",
+            Self::CpuTimeout => "cpu-timeout",
         }
     }
 }

@@ -6,6 +6,7 @@ mod guest_api;
 mod help;
 mod history;
 mod housekeeping;
+mod limits;
 mod running;
 mod sandbox;
 mod sockets;

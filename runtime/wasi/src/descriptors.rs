@@ -150,7 +150,11 @@ pub(crate) const DESCRIPTORS_MAX: u32 = 1 << 16;
 
 /// Descriptors by number. A new one takes the lowest number that is free.
 #[derive(Default)]
-pub(crate) struct Descriptors(Vec<Option<Descriptor>>);
+pub(crate) struct Descriptors {
+    slots: Vec<Option<Descriptor>>,
+    /// How many may be open; none for as many as there are numbers.
+    limit: Option<u32>,
+}
 
 impl Descriptors {
     /// What is open. What was lost can only be closed, or replaced by [`renumber`](Descriptors::renumber):
@@ -163,13 +167,15 @@ impl Descriptors {
     }
 
     fn taken(&self, fd: u32) -> Result<&Descriptor, Errno> {
-        let slot = usize::try_from(fd).ok().and_then(|index| self.0.get(index));
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.slots.get(index));
         slot.and_then(Option::as_ref).ok_or(Errno::Badf)
     }
 
     fn slot(&mut self, fd: u32) -> Result<&mut Option<Descriptor>, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::Badf)?;
-        self.0.get_mut(index).ok_or(Errno::Badf)
+        self.slots.get_mut(index).ok_or(Errno::Badf)
     }
 
     pub(crate) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
@@ -215,12 +221,18 @@ impl Descriptors {
 
     /// The lowest number that is free.
     pub(crate) fn lowest_free(&self) -> Result<u32, Errno> {
-        let free = self.0.iter().position(Option::is_none);
-        let fd = u32::try_from(free.unwrap_or(self.0.len())).map_err(|_| Errno::Mfile)?;
-        if fd >= DESCRIPTORS_MAX {
+        let free = self.slots.iter().position(Option::is_none);
+        let fd = u32::try_from(free.unwrap_or(self.slots.len())).map_err(|_| Errno::Mfile)?;
+        let is_full = |limit: u32| self.iter().count() as u64 >= u64::from(limit);
+        if fd >= DESCRIPTORS_MAX || self.limit.is_some_and(is_full) {
             return Err(Errno::Mfile);
         }
         Ok(fd)
+    }
+
+    /// Lets so many be open.
+    pub(crate) fn set_limit(&mut self, limit: Option<u32>) {
+        self.limit = limit;
     }
 
     /// Gives `descriptor` the lowest free number.
@@ -240,10 +252,10 @@ impl Descriptors {
             return Err(Errno::Mfile);
         }
         let index = usize::try_from(fd).map_err(|_| Errno::Mfile)?;
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(descriptor);
+        self.slots[index] = Some(descriptor);
         Ok(())
     }
 
@@ -260,13 +272,13 @@ impl Descriptors {
 
     /// What is open, by ascending number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Descriptor)> {
-        let numbered = (0u32..).zip(&self.0);
+        let numbered = (0u32..).zip(&self.slots);
         numbered.filter_map(|(fd, slot)| slot.as_ref().map(|descriptor| (fd, descriptor)))
     }
 
     /// Lets what is open at or below `from` know that it is now at or below `to`.
     pub(crate) fn follow_rename(&mut self, from: &Origin, to: &Origin) {
-        for descriptor in self.0.iter_mut().flatten() {
+        for descriptor in self.slots.iter_mut().flatten() {
             match descriptor {
                 Descriptor::Stream(_)
                 | Descriptor::Socket(_)

@@ -247,6 +247,12 @@ impl Wasi {
         self.clocks.is_deterministic()
     }
 
+    /// Lets so many descriptors be open, those of streams and granted directories included; those that are open already
+    /// stay. None for as many as there are numbers.
+    pub fn set_descriptor_limit(&mut self, limit: Option<u32>) {
+        self.descriptors.set_limit(limit);
+    }
+
     /// What cuts this program's blocking calls short.
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()

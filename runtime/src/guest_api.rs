@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guest_state::SavedOwn;
 use crate::host::HostState;
 use crate::instance::Instance;
-use crate::snapshot::{self, OfItself, Snapshot};
+use crate::snapshot::{self, Snapshot};
 use wasmtime::{Caller, Linker};
 use wsnap_instrument::Module;
 use wsnap_wasi::Errno;
@@ -141,7 +141,7 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
             "generation",
             |mut caller: Caller<'_, HostState>, address: i32| {
                 let stored = generation(&mut caller, address as u32);
-                u32::from(stored.err().unwrap_or(Errno::Success).raw())
+                stored.err().unwrap_or(Errno::Success).raw()
             },
         )?
         .func_wrap(MODULE, "resume_count", |caller: Caller<'_, HostState>| {
@@ -161,12 +161,12 @@ fn snapshot(caller: &mut Caller<'_, HostState>) -> i32 {
     };
     host.own.call = SnapshotCall::Capturing;
     match snapshot::of_itself(caller, &guest) {
-        OfItself::Taken(snapshot) => {
+        Some(snapshot) => {
             let own = &mut caller.data_mut().own;
             own.call = SnapshotCall::None;
             own.hand_over(snapshot)
         }
-        OfItself::Unwinds => {
+        None => {
             guest.control.begin_unwinding();
             TAKEN
         }

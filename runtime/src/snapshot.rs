@@ -349,7 +349,7 @@ pub(crate) fn in_passing(caller: &mut Caller<'_, HostState>) -> Passage {
         }
         Divided::Original(captured) => {
             // Whoever asked may have gone.
-            let _ = asker.send(captured);
+            let _ = asker.send(*captured);
             Passage::GoesOn
         }
         Divided::Impossible => {
@@ -365,7 +365,7 @@ enum Divided {
     /// This is the twin, which unwinds and does nothing else.
     Twin,
     /// The state, or why there is none.
-    Original(Result<Captured>),
+    Original(Box<Result<Captured>>),
     /// There can be no twin: the program has to unwind its own call stack.
     Impossible,
 }
@@ -375,7 +375,7 @@ fn divide(caller: &mut Caller<'_, HostState>, guest: &Guest, since: Instant) -> 
     let taken_at = SystemTime::now();
     let manifest = match capture::manifest(caller, guest, &[]) {
         Ok(manifest) => manifest,
-        Err(error) => return Divided::Original(Err(error)),
+        Err(error) => return Divided::Original(Box::new(Err(error))),
     };
     let twin = match Twin::divide() {
         Ok(Side::Twin) => {
@@ -395,27 +395,20 @@ fn divide(caller: &mut Caller<'_, HostState>, guest: &Guest, since: Instant) -> 
         since,
         pause: since.elapsed(),
     });
-    Divided::Original(captured.map_err(Error::Freeze))
+    Divided::Original(Box::new(captured.map_err(Error::Freeze)))
 }
 
-/// What comes of a snapshot that a program asks for itself.
-pub(crate) enum OfItself {
-    Taken(Result<Snapshot<'static>>),
-    /// It is taken when the call stack is unwound: [`Instance::answer_guest`].
-    Unwinds,
-}
-
-/// A program asks for a snapshot of itself, and is in the call that does so.
-pub(crate) fn of_itself(caller: &mut Caller<'_, HostState>, guest: &Arc<Guest>) -> OfItself {
+/// A program asks for a snapshot of itself, and is in the call that does so. None if it has to unwind: then the snapshot is
+/// taken when the call stack is unwound, by [`Instance::answer_guest`].
+pub(crate) fn of_itself(
+    caller: &mut Caller<'_, HostState>,
+    guest: &Arc<Guest>,
+) -> Option<Result<Snapshot<'static>>> {
     match divide(caller, guest, Instant::now()) {
-        Divided::Twin | Divided::Impossible => OfItself::Unwinds,
-        Divided::Original(captured) => {
-            match captured.and_then(|captured| complete(captured, guest)) {
-                Ok(None) => OfItself::Unwinds,
-                Ok(Some(snapshot)) => OfItself::Taken(Ok(snapshot)),
-                Err(error) => OfItself::Taken(Err(error)),
-            }
-        }
+        Divided::Twin | Divided::Impossible => None,
+        Divided::Original(captured) => captured
+            .and_then(|captured| complete(captured, guest))
+            .transpose(),
     }
 }
 

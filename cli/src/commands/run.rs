@@ -14,9 +14,6 @@ use crate::places::Places;
 use crate::program::{self, Settings};
 use crate::session::{self, Session};
 
-/// What the random bytes of a deterministic program are derived from: the same everywhere.
-const DETERMINISTIC_SEED: [u8; 32] = [0; 32];
-
 /// Run a program
 ///
 /// Ctrl-C or SIGTERM suspend it: its whole state is stored as an image, a message says how to go on, and the exit code
@@ -45,6 +42,14 @@ pub(crate) struct Run {
     /// floating-point bits everywhere
     #[arg(long)]
     deterministic: bool,
+    /// What the random bytes of a deterministic program follow from: other bytes for each number
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        requires = "deterministic"
+    )]
+    seed: u64,
     /// Compile for another target; pulley64 is the portable interpreter
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
@@ -127,10 +132,17 @@ impl Run {
             preopens: Directory::open_all(&self.directories)?,
             volumes: NewVolume::grant_all(&self.volumes)?,
             listeners: Listen::open_all(&self.listeners)?,
-            deterministic_seed: self.deterministic.then_some(DETERMINISTIC_SEED),
+            deterministic_seed: self.deterministic.then(|| random_key(self.seed)),
             ..WasiConfig::default()
         })?)
     }
+}
+
+/// The key of the random stream of a deterministic program: the same everywhere.
+fn random_key(seed: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key
 }
 
 /// What the program finds as its first argument: the module's file name.

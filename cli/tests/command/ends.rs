@@ -265,3 +265,39 @@ fn messages_have_no_colours_unless_they_go_to_a_terminal() {
         "{stderr:?}"
     );
 }
+
+/// Draws 16 random bytes twice, with a safepoint between, and prints each.
+const DRAWS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\40\00\00\00\10\00\00\00")
+  (func (export "_start") (local $left i32)
+    (local.set $left (i32.const 2))
+    (loop $again
+      (drop (call $random (i32.const 64) (i32.const 16)))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#;
+
+#[test]
+fn a_seed_decides_all_random_bytes_also_behind_a_stop() {
+    let sandbox = Sandbox::new();
+    sandbox.write("draws.wat", DRAWS);
+    let run = |arguments: &[&str]| {
+        let output =
+            sandbox.run(&[&["run", "--deterministic"], arguments, &["draws.wat"]].concat());
+        (output.status.code(), output.stdout)
+    };
+    let (code, zero) = run(&[]);
+    assert_eq!((code, zero.len()), (Some(0), 32));
+    assert_eq!(run(&["--seed", "0"]), (Some(0), zero.clone()));
+    let (code, seven) = run(&["--seed", "7"]);
+    assert_eq!(code, Some(0));
+    assert_ne!(seven, zero);
+    let (code, mut stopped) = run(&["--seed", "7", "--stop-at", "safepoint=2", "--id-file", "id"]);
+    assert_eq!(code, Some(85));
+    let id = std::fs::read_to_string(sandbox.path("id")).expect("an id");
+    stopped.extend(sandbox.run(&["resume", id.trim()]).stdout);
+    assert_eq!(stopped, seven);
+    sandbox.expect(2, &["run", "--seed", "7", "draws.wat"]);
+}

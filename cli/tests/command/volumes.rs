@@ -215,6 +215,8 @@ fn what_cannot_be_done_in_volumes_is_refused_and_changes_nothing() {
     let sandbox = sandbox();
     let id = stopped(&sandbox, 4);
     sandbox.write("taken", "");
+    fs::create_dir(sandbox.path("devices")).expect("a directory");
+    std::os::unix::fs::symlink("/dev/zero", sandbox.path("devices/zero")).expect("a link");
     let cases: &[(&[&str], &str)] = &[
         (&["volume", "get", &id, "files:none"], "no such file"),
         (&["volume", "get", &id, "other:log"], "no volume other"),
@@ -229,6 +231,10 @@ fn what_cannot_be_done_in_volumes_is_refused_and_changes_nothing() {
             "not a directory",
         ),
         (&["volume", "put", &id, "nothing", "files:x"], "nothing"),
+        (
+            &["volume", "put", &id, "devices", "files:x"],
+            "devices/zero is neither a file nor a directory",
+        ),
         (
             &["volume", "put", &id, "taken", "other:x"],
             "no volume other",

@@ -27,7 +27,7 @@ const PIECE_BYTES: usize = 1 << 20;
 ///
 /// The result is another image, whose id is printed; it shares everything else with the one that was named. A program's name
 /// then stands for the new image. Directories on the way are made, a file of that name is replaced, and a directory is
-/// copied with all that is in it.
+/// copied with all that is in it. Links are followed.
 #[derive(Debug, Args)]
 pub(super) struct Put {
     /// Give the new image a tag
@@ -117,6 +117,14 @@ fn copy(volume: &mut Volume, path: &str, source: &Path) -> Result<(), Failure> {
     create_directories(volume, path)?;
     for entry in fs::read_dir(source).map_err(failed("read"))? {
         let entry = entry.map_err(failed("read"))?;
+        // Reading a pipe or a device among them could take for ever.
+        let kind = fs::metadata(entry.path()).map_err(failed("read"))?;
+        if !kind.is_file() && !kind.is_dir() {
+            let shown = entry.path().display().to_string();
+            return Err(Failure::new(format!(
+                "{shown} is neither a file nor a directory"
+            )));
+        }
         let name = entry.file_name();
         let Some(name) = name.to_str() else {
             let shown = entry.path().display().to_string();

@@ -9,6 +9,7 @@ use crate::memory::{Memory, Ranges, touch};
 use crate::stat::NewTimes;
 use crate::streams::Standard;
 use crate::types::{FdFlags, FdStat, FileStat, FileType, ReceiveFlags, Rights, flags};
+use crate::volume_calls::check_offset;
 use crate::wasi::Wasi;
 use rustix::fs::{Advice, FallocateFlags, Timespec, Timestamps, UTIME_OMIT, fadvise, fallocate};
 use rustix::io::{ReadWriteFlags, preadv, pwritev, pwritev2, retry_on_intr};
@@ -300,7 +301,7 @@ pub(crate) fn fd_advise(
         _ => return Err(Errno::Inval.into()),
     };
     if wasi.volume_file(fd)?.is_some() {
-        return Ok(());
+        return Ok(check_offset(length, 0)?);
     }
     let file = wasi.descriptors.file(fd)?;
     Ok(fadvise(
@@ -319,6 +320,11 @@ pub(crate) fn fd_allocate(
     length: u64,
 ) -> Outcome {
     if let Some(file) = wasi.volume_file(fd)? {
+        if length == 0 {
+            return Err(Errno::Inval.into());
+        }
+        check_offset(offset, 0)?;
+        check_offset(length, 0)?;
         if !file.access.write {
             return Err(Errno::Badf.into());
         }
@@ -501,6 +507,7 @@ pub(crate) fn fd_filestat_set_size(
     size: u64,
 ) -> Outcome {
     if let Some(file) = wasi.volume_file(fd)? {
+        check_offset(size, 0)?;
         if !file.access.write {
             return Err(Errno::Inval.into());
         }

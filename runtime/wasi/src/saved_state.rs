@@ -166,6 +166,10 @@ impl SavedState {
         let pending = pending.transpose()?;
         let carried = from.list(CarriedFile::decode)?;
         let volumes = from.list(SavedVolume::decode)?;
+        let names: BTreeSet<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
+        if names.len() < volumes.len() {
+            return Err(from.invalid("two volumes of one name"));
+        }
         // Contents are numbered in the order of the descriptors that need them.
         let mut needed = 0;
         let mut descriptors = BTreeMap::new();

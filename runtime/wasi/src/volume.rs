@@ -253,28 +253,15 @@ impl Volume {
         length: u64,
         now_ns: u64,
     ) -> Result<(), Errno> {
-        if length == 0 {
-            return Err(Errno::Inval);
-        }
         let end = offset
             .checked_add(length)
             .filter(|end| *end <= tree::FILE_BYTES_MAX);
         let end = end.ok_or(Errno::Fbig)?;
         self.change(inode, now_ns, |content, file| {
+            content.make_room(file, offset..end)?;
             // The pages of a file lie below its end.
-            let size = file.size;
-            file.size = size.max(end);
-            match content.provide(file, offset..end) {
-                Ok(provided) if provided >= end => Ok(()),
-                Ok(_) | Err(Errno::Nospc) => {
-                    content.set_size(file, size)?;
-                    Err(Errno::Nospc)
-                }
-                Err(error) => {
-                    file.size = size;
-                    Err(error)
-                }
-            }
+            file.size = file.size.max(end);
+            content.provide(file, offset..end).map(drop)
         })
     }
 

@@ -124,12 +124,12 @@ impl Wasi {
         ranges: &Ranges,
         offset: u64,
     ) -> Result<usize, Failure> {
+        // Like Linux: a negative offset is noticed before what the descriptor is for, one that grows negative after it.
+        check_offset(offset, 0)?;
         if !file.access.read {
             return Err(Errno::Badf.into());
         }
-        if i64::try_from(offset).is_err() {
-            return Err(Errno::Inval.into());
-        }
+        check_offset(offset, total(ranges))?;
         let volume = self.volume(file.volume)?;
         Ok(volume.read(file.inode, offset, &mut memory.read_buffers(ranges))?)
     }
@@ -142,22 +142,21 @@ impl Wasi {
         ranges: &Ranges,
         offset: u64,
     ) -> Result<(usize, u64), Failure> {
+        let offset = match file.flags.contains(FdFlags::APPEND) {
+            true => self.volume(file.volume)?.size(file.inode)?,
+            false => offset,
+        };
+        check_offset(offset, 0)?;
         if !file.access.write {
             return Err(Errno::Badf.into());
         }
-        if i64::try_from(offset).is_err() {
-            return Err(Errno::Inval.into());
-        }
-        let now_ns = self.clocks.realtime_ns();
-        let volume = self.volume_mut(file.volume)?;
-        let offset = match file.flags.contains(FdFlags::APPEND) {
-            true => volume.size(file.inode)?,
-            false => offset,
-        };
         if ranges.is_empty() {
             // Writing nothing is no modification.
             return Ok((0, offset));
         }
+        check_offset(offset, total(ranges))?;
+        let now_ns = self.clocks.realtime_ns();
+        let volume = self.volume_mut(file.volume)?;
         let written = volume.write(file.inode, offset, &memory.write_buffers(ranges), now_ns)?;
         Ok((written, offset + written as u64))
     }
@@ -216,6 +215,19 @@ impl Wasi {
         let volume = self.volume_mut(volume)?;
         volume.set_times(inode, accessed_ns, modified_ns, now_ns)
     }
+}
+
+/// Offsets are signed numbers to Linux, that of the first byte as well as that behind the last one.
+pub(crate) fn check_offset(offset: u64, length: u64) -> Result<(), Errno> {
+    let end = offset.checked_add(length).map(i64::try_from);
+    match end {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) | None => Err(Errno::Inval),
+    }
+}
+
+fn total(ranges: &Ranges) -> u64 {
+    ranges.iter().map(|range| range.len() as u64).sum()
 }
 
 fn since_epoch(time: Option<SystemTime>) -> Option<u64> {

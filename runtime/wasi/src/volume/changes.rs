@@ -170,11 +170,11 @@ impl Volume {
         );
         let inode = self.existing(&from)?;
         let entry = free(to)?;
-        if self.tree.directory(inode).is_some() {
-            return Err(Errno::Perm);
-        }
         if self.node(entry.parent)?.links == 0 {
             return Err(Errno::Noent);
+        }
+        if self.tree.directory(inode).is_some() {
+            return Err(Errno::Perm);
         }
         if self.node(inode)?.links == u32::MAX {
             return Err(Errno::Mlink);

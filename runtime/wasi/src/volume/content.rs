@@ -22,6 +22,10 @@ pub trait VolumeMemory: Send {
     fn grow_to(&mut self, byte_len: u64) -> io::Result<()>;
 }
 
+/// How long a vector may become as the memory of a volume, in bytes: all of it is memory that the host really has to have,
+/// and the guest decides how much.
+const VEC_BYTES_MAX: u64 = 1 << 30;
+
 impl VolumeMemory for Vec<u8> {
     fn bytes(&self) -> &[u8] {
         self
@@ -32,6 +36,9 @@ impl VolumeMemory for Vec<u8> {
     }
 
     fn grow_to(&mut self, byte_len: u64) -> io::Result<()> {
+        if byte_len > VEC_BYTES_MAX {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let byte_len = usize::try_from(byte_len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let more = byte_len.saturating_sub(self.len());
         self.try_reserve(more)
@@ -118,28 +125,44 @@ impl Content {
 
     /// Makes room for `wanted` pages, or for as many as there is room for.
     fn grow(&mut self, wanted: u64) -> Result<(), Errno> {
-        let memory = self.memory.as_mut().ok_or(Errno::Io)?;
         let ahead = self.page_count.clamp(GROWTH_PAGES_MIN, GROWTH_PAGES_MAX);
         let mut more = wanted.max(ahead);
         loop {
             let page_count = self.page_count.checked_add(more).ok_or(Errno::Nospc)?;
-            let byte_len = page_count.checked_mul(PAGE_BYTES).ok_or(Errno::Nospc)?;
-            if memory.grow_to(byte_len).is_ok() {
-                self.set_free(self.page_count..page_count);
-                self.page_count = page_count;
-                return Ok(());
+            match self.extend(page_count) {
+                Err(Errno::Nospc) if more > 1 => more /= 2,
+                extended => return extended,
             }
-            if more == 1 {
-                return Err(Errno::Nospc);
-            }
-            more /= 2;
         }
+    }
+
+    /// Makes the memory `page_count` pages long.
+    fn extend(&mut self, page_count: u64) -> Result<(), Errno> {
+        let memory = self.memory.as_mut().ok_or(Errno::Io)?;
+        let byte_len = page_count.checked_mul(PAGE_BYTES).ok_or(Errno::Nospc)?;
+        memory.grow_to(byte_len).map_err(|_| Errno::Nospc)?;
+        let mut free = self.page_count..page_count;
+        self.page_count = page_count;
+        // What is free at the end so far and what comes behind it are one.
+        if let Some((&before, &length)) = self.free.last_key_value()
+            && before + length == free.start
+        {
+            free.start = before;
+        }
+        self.set_free(free);
+        Ok(())
     }
 
     /// Takes pages back, and makes them zero again: so equal files are equal images, whatever was there before.
     fn give_back(&mut self, run: Run) -> Result<(), Errno> {
         let (start, end) = (run.page * PAGE_BYTES, (run.page + run.count) * PAGE_BYTES);
-        self.bytes_mut()?[start as usize..end as usize].fill(0);
+        let bytes = &mut self.bytes_mut()?[start as usize..end as usize];
+        for page in bytes.chunks_exact_mut(PAGE_BYTES as usize) {
+            // Zeros are written to no page that has never been: it would become one that is stored and takes memory.
+            if page.iter().any(|byte| *byte != 0) {
+                page.fill(0);
+            }
+        }
         self.used -= run.count;
         let mut free = run.page..run.page + run.count;
         if let Some((&before, &length)) = self.free.range(..free.start).next_back()
@@ -153,6 +176,32 @@ impl Content {
         }
         self.set_free(free);
         Ok(())
+    }
+
+    /// Makes sure that there are pages for all bytes in `range` of `file`, before any is taken.
+    pub(crate) fn make_room(&mut self, file: &File, range: Range<u64>) -> Result<(), Errno> {
+        let end = range.end.div_ceil(PAGE_BYTES);
+        let mut page = range.start / PAGE_BYTES;
+        let mut missing = 0;
+        while page < end {
+            page += match file.run_at(page) {
+                Some(run) => run.count,
+                None => {
+                    let hole = file.hole_at(page, end);
+                    missing += hole;
+                    hole
+                }
+            };
+        }
+        if missing > self.limit.saturating_sub(self.used) {
+            return Err(Errno::Nospc);
+        }
+        let more = missing.saturating_sub(self.page_count - self.used);
+        if more == 0 {
+            return Ok(());
+        }
+        let page_count = self.page_count.checked_add(more);
+        self.extend(page_count.ok_or(Errno::Nospc)?)
     }
 
     /// Gives pages to the bytes in `range` of `file`, as far as there are any, and says up to which byte.

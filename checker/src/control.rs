@@ -1,0 +1,26 @@
+//! The control memory and frames, as the rewriter's documentation has them. Written down here a second time on purpose.
+
+/// Address of the request word.
+pub(crate) const REQUEST_WORD: u32 = 0;
+/// Address of the restore pointer.
+pub(crate) const RESTORE_POINTER: u32 = 8;
+/// Address of the first flag that says that a segment was dropped.
+pub(crate) const DROPPED: u32 = 64;
+/// Where the values of a saved frame begin: behind function, site and size.
+pub(crate) const SAVED_VALUES: u32 = 12;
+/// Where the values of a frame to restore begin: behind clone, entry, size and a zero.
+pub(crate) const RESTORED_VALUES: u32 = 16;
+/// Where a frame to restore has the number of its point.
+pub(crate) const RESTORED_ENTRY: u32 = 4;
+/// Where both kinds of frames have their size.
+pub(crate) const FRAME_SIZE: u32 = 8;
+
+/// Bytes of a value in a frame.
+pub(crate) fn size(ty: wasmparser::ValType) -> u32 {
+    use wasmparser::ValType;
+    match ty {
+        ValType::I32 | ValType::F32 | ValType::Ref(_) => 4,
+        ValType::I64 | ValType::F64 => 8,
+        ValType::V128 => 16,
+    }
+}

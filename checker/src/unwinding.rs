@@ -1,0 +1,120 @@
+//! Which functions may come back unwinding, from the rewritten code alone; and that chains of tail calls pass safepoints.
+
+use crate::context::{Context, Role};
+use crate::error::{Result, section};
+use crate::module::Module;
+use std::collections::HashMap;
+use wasmparser::Operator;
+
+/// What matters of a function of the rewritten module.
+#[derive(Default)]
+struct Function {
+    has_safepoint: bool,
+    /// Its first instructions are a safepoint.
+    polls_entry: bool,
+    calls: Vec<u32>,
+    calls_unknown: bool,
+    tail_calls: Vec<u32>,
+    tail_calls_unknown: bool,
+}
+
+fn scan(context: &Context, main: &Module<'_>, function: u32) -> Result<Function> {
+    let mut found = Function::default();
+    let Some(body) = main.body(function) else {
+        return Ok(found);
+    };
+    for (index, operator) in body.get_operators_reader()?.into_iter().enumerate() {
+        match operator? {
+            Operator::Call { function_index } => match context.role(function_index) {
+                Role::Original(callee) => found.calls.push(callee),
+                // `i32.const 0, i32.load, if, i32.const, call`.
+                Role::Safepoint => {
+                    found.has_safepoint = true;
+                    found.polls_entry |= index == 4;
+                }
+                _ => {}
+            },
+            Operator::ReturnCall { function_index } => {
+                if let Role::Original(callee) = context.role(function_index) {
+                    found.tail_calls.push(callee);
+                }
+            }
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => found.calls_unknown = true,
+            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
+                found.tail_calls_unknown = true;
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// For each function of the original, whether a call of it may come back unwinding.
+pub(crate) fn find(context: &Context, original: &Module<'_>, main: &Module<'_>) -> Result<Vec<bool>> {
+    let imported = original.imported_functions;
+    let count = original.function_count();
+    let functions: Vec<Function> = (imported..count)
+        .map(|function| scan(context, main, function))
+        .collect::<Result<_>>()?;
+    let mut unwinding = vec![true; imported as usize];
+    unwinding.extend(functions.iter().map(|function| {
+        function.has_safepoint || function.calls_unknown || function.tail_calls_unknown
+    }));
+    let mut callers: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (function, found) in (imported..).zip(&functions) {
+        for callee in found.calls.iter().chain(&found.tail_calls) {
+            callers.entry(*callee).or_default().push(function);
+        }
+    }
+    let mut found: Vec<u32> = (0..count).filter(|index| unwinding[*index as usize]).collect();
+    while let Some(function) = found.pop() {
+        for caller in callers.remove(&function).unwrap_or_default() {
+            if !std::mem::replace(&mut unwinding[caller as usize], true) {
+                found.push(caller);
+            }
+        }
+    }
+    refuse_silent_chains(imported, &functions)?;
+    Ok(unwinding)
+}
+
+/// Tail calls that could follow one another for ever must pass a safepoint at the entry of some function.
+fn refuse_silent_chains(imported: u32, functions: &[Function]) -> Result<()> {
+    let silent = |function: u32| {
+        let function = function.checked_sub(imported)? as usize;
+        functions.get(function).filter(|found| !found.polls_entry)
+    };
+    for (function, found) in (imported..).zip(functions) {
+        if found.tail_calls_unknown && !found.polls_entry {
+            return section("code", format!("function {function} calls any function in tail position without a safepoint"));
+        }
+    }
+    // Depth first, callees before callers: a function that is met while it is being looked at is on a cycle.
+    let mut state = vec![0u8; functions.len()];
+    for root in 0..functions.len() {
+        let mut path = vec![(root, 0usize)];
+        while let Some((function, next)) = path.pop() {
+            let index = imported + function as u32;
+            if next == 0 {
+                if state[function] == 2 || silent(index).is_none() {
+                    continue;
+                }
+                state[function] = 1;
+            }
+            match functions[function].tail_calls.get(next) {
+                None => state[function] = 2,
+                Some(callee) => {
+                    path.push((function, next + 1));
+                    if silent(*callee).is_some() {
+                        let callee = (*callee - imported) as usize;
+                        if state[callee] == 1 {
+                            return section("code", format!("function {index} is on a cycle of tail calls without a safepoint"));
+                        }
+                        path.push((callee, 0));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Rewrites modules and has the result checked, with clones for all points.
+
+#[path = "../../../runtime/tests/common/points.rs"]
+mod points;
+
+use std::path::{Path, PathBuf};
+use wsnap_checker::{Checker, Clone};
+use wsnap_instrument::{CloneRequest, Error, Module, Options, Point};
+
+/// Points of one function that a module of clones is made for at a time.
+const POINTS_AT_ONCE: usize = 200;
+
+/// What was checked.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub modules: usize,
+    pub refused: usize,
+    pub functions: usize,
+    pub points: usize,
+}
+
+/// A guest of this repository, by its place among the guests.
+#[expect(dead_code, reason = "not every test uses it")]
+pub fn guests(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../guest-examples")
+        .join(folder);
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("the folder can be read").path())
+        .filter(|path| path.extension().is_some_and(|other| other == extension))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Checks what the rewriter makes of a module, in both of its manners.
+pub fn check(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
+    for redundant_safepoints in [false, true] {
+        let options = Options {
+            redundant_safepoints,
+        };
+        check_with(wasm, options, checked)
+            .map_err(|error| format!("{options:?}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn check_with(wasm: &[u8], options: Options, checked: &mut Checked) -> Result<(), String> {
+    let module = match Module::parse(wasm) {
+        Ok(module) => module,
+        Err(Error::Unsupported { .. }) => {
+            checked.refused += 1;
+            return Ok(());
+        }
+        Err(error) => return Err(format!("parsing fails: {error:?}")),
+    };
+    let rewritten = match wsnap_instrument::rewrite(&module, options) {
+        Ok(rewritten) => rewritten,
+        Err(Error::Unsupported { .. }) => {
+            checked.refused += 1;
+            return Ok(());
+        }
+        Err(error) => return Err(format!("rewriting fails: {error:?}")),
+    };
+    checked.modules += 1;
+    let checker = Checker::new(wasm, &rewritten.wasm).map_err(|error| error.to_string())?;
+    checked.functions += checker.check().map_err(|error| error.to_string())?;
+    for requests in batches(wasm, &module) {
+        checked.points += requests
+            .iter()
+            .map(|request| request.points.len())
+            .sum::<usize>();
+        let clones = wsnap_instrument::clones(&module, &rewritten.facts, &requests)
+            .map_err(|error| format!("making clones fails: {error:?}"))?;
+        let list: Vec<Clone> = requests.iter().map(clone).collect();
+        checker
+            .check_clones(&clones.wasm, &list)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn clone(request: &CloneRequest) -> Clone {
+    let points = request.points.iter().map(|point| match *point {
+        Point::Calling(offset) => wsnap_checker::Point::Calling(offset),
+        Point::Next(offset) => wsnap_checker::Point::Next(offset),
+    });
+    Clone {
+        function: request.function,
+        points: points.collect(),
+    }
+}
+
+/// All points of all functions, in as many requests as it takes to keep clones small.
+fn batches(wasm: &[u8], module: &Module<'_>) -> Vec<Vec<CloneRequest>> {
+    let imported = (0..module.function_count())
+        .take_while(|function| module.is_imported_function(*function))
+        .map(|function| CloneRequest {
+            function,
+            points: Vec::new(),
+        });
+    let mut batches: Vec<Vec<CloneRequest>> = vec![imported.collect()];
+    let first = batches[0].len() as u32;
+    for request in points::all(wasm, first) {
+        for (number, points) in request.points.chunks(POINTS_AT_ONCE).enumerate() {
+            if batches.len() <= number {
+                batches.push(Vec::new());
+            }
+            batches[number].push(CloneRequest {
+                function: request.function,
+                points: points.to_vec(),
+            });
+        }
+    }
+    batches.retain(|batch| !batch.is_empty());
+    batches
+}

@@ -1,13 +1,13 @@
 //! Clones: that from each of its points a clone goes on as the original does with the values of the frame.
 
+use crate::Point;
 use crate::code::Code;
 use crate::context::Context;
 use crate::control;
 use crate::error::{Error, Result};
 use crate::liveness::Liveness;
 use crate::product::{Product, jump};
-use crate::state::{At, Side, State, Value};
-use crate::Point;
+use crate::state::{ALL_LOOPS, At, Side, State, Value};
 use std::collections::HashMap;
 use wasmparser::{Operator, ValType};
 
@@ -46,7 +46,9 @@ pub(crate) fn verify(
     let Some(prologue) = prologue(context, rewritten) else {
         return Err(Error::Section {
             what: "clones",
-            difference: format!("the clone of function {function} does not begin with taking a frame"),
+            difference: format!(
+                "the clone of function {function} does not begin with taking a frame"
+            ),
         });
     };
     product.entry = Some(prologue.entry);
@@ -128,7 +130,12 @@ fn frame(product: &mut Product<'_, '_>, place: &Place) -> Frame {
     let mut state = product.at_entry();
     // Dead locals hold something that the clone does not have.
     let values = &mut product.values;
-    let locals = state.original.locals.iter().map(|_| values.fresh()).collect();
+    let locals = state
+        .original
+        .locals
+        .iter()
+        .map(|_| values.fresh())
+        .collect();
     let mut slots = HashMap::new();
     let mut offset = control::RESTORED_VALUES;
     state.original = Side {
@@ -139,15 +146,20 @@ fn frame(product: &mut Product<'_, '_>, place: &Place) -> Frame {
         let local = *local as usize;
         (state.original.locals[local], product.original.locals[local])
     });
-    let operands = state.original.stack.iter().copied().zip(place.operands.iter().copied());
+    let operands = state
+        .original
+        .stack
+        .iter()
+        .copied()
+        .zip(place.operands.iter().copied());
     for (value, ty) in live.chain(operands) {
         slots.insert(u64::from(offset), value);
         offset += control::size(ty);
     }
     state.at = place.at;
     // Coming from a frame is no way around a loop.
-    state.polled = u32::MAX;
-    state.moved = true;
+    state.polled = ALL_LOOPS;
+    state.moved = ALL_LOOPS;
     Frame { state, slots }
 }
 
@@ -161,7 +173,11 @@ fn arrive(
     let Frame { mut state, slots } = frame;
     let code = product.rewritten;
     let Operator::BrTable { targets } = &code.ops[prologue.choice] else {
-        return product.fail(prologue.choice, &state, "a clone does not choose where to go");
+        return product.fail(
+            prologue.choice,
+            &state,
+            "a clone does not choose where to go",
+        );
     };
     let Some(depth) = targets.targets().flatten().nth(number) else {
         return product.fail(prologue.choice, &state, "a clone lacks a point");
@@ -211,7 +227,9 @@ fn restore(
         }
         // The frame has the place of a reference in a table of saved ones; its type is narrowed.
         Operator::TableGet { table } if *table >= product.context.added_tables => {}
-        Operator::RefCastNullable { .. } | Operator::RefCastNonNull { .. } | Operator::RefAsNonNull => {}
+        Operator::RefCastNullable { .. }
+        | Operator::RefCastNonNull { .. }
+        | Operator::RefAsNonNull => {}
         // A reference that can only be null is not loaded.
         Operator::Drop => *dropped = stack.pop(),
         Operator::RefNull { .. } => stack.push(dropped.take()?),

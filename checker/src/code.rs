@@ -225,11 +225,6 @@ impl<'a> Code<'a> {
         index + 1 == self.ops.len()
     }
 
-    /// How many loops are open at an instruction.
-    pub fn loops(&self, index: usize) -> u32 {
-        self.constructs[self.within[index]].loops
-    }
-
     /// The handlers around an instruction, the first that is asked first.
     pub fn handlers(&self, index: usize) -> Vec<Handler> {
         let mut handlers = Vec::new();

@@ -99,7 +99,12 @@ impl Context {
     }
 
     /// The meaning of the indices of a module of clones, whose imports name exports of the rewritten module.
-    pub fn of_clones(&self, original: &Module<'_>, main: &Module<'_>, clones: &Module<'_>) -> Result<Self> {
+    pub fn of_clones(
+        &self,
+        original: &Module<'_>,
+        main: &Module<'_>,
+        clones: &Module<'_>,
+    ) -> Result<Self> {
         let prefix = prefix(original);
         let functions = clones.imports.iter().filter(|import| {
             matches!(

@@ -6,17 +6,24 @@ use crate::control;
 use crate::error::Result;
 use crate::original;
 use crate::product::{Product, jump};
-use crate::state::{At, State};
+use crate::state::{ALL_LOOPS, At, State};
 use wasmparser::Operator;
 
 impl Product<'_, '_> {
     /// Executes an instruction of the rewritten function with the original's next one that has an effect.
     pub fn effect(&mut self, index: usize, mut state: State) -> Result<Option<State>> {
         if state.unchecked.is_some() {
-            return self.fail(index, &state, "a call that may come back unwinding is not tested");
+            return self.fail(
+                index,
+                &state,
+                "a call that may come back unwinding is not tested",
+            );
         }
         original::to_next_effect(self.original, &mut state);
-        let (first, second) = (&self.original.ops[state.at.index], &self.rewritten.ops[index]);
+        let (first, second) = (
+            &self.original.ops[state.at.index],
+            &self.rewritten.ops[index],
+        );
         match (first, second) {
             (Operator::If { .. }, Operator::If { .. }) => self.choose(index, state),
             (Operator::BrIf { .. }, Operator::BrIf { .. })
@@ -26,7 +33,9 @@ impl Product<'_, '_> {
             | (Operator::BrOnCastFail { .. }, Operator::BrOnCastFail { .. }) => {
                 self.branch_conditionally(index, state)
             }
-            (Operator::BrTable { .. }, Operator::BrTable { .. }) => self.branch_by_table(index, state),
+            (Operator::BrTable { .. }, Operator::BrTable { .. }) => {
+                self.branch_by_table(index, state)
+            }
             (Operator::Return | Operator::End, Operator::Return | Operator::End) => {
                 let results = self.original.constructs[0].results;
                 self.take(index, &mut state, results)?;
@@ -43,9 +52,12 @@ impl Product<'_, '_> {
                 Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. },
                 Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. },
             ) => self.call(index, state),
-            (Operator::ReturnCall { function_index }, Operator::ReturnCall { function_index: other })
-                if self.context.role(*other) == Role::Original(*function_index) =>
-            {
+            (
+                Operator::ReturnCall { function_index },
+                Operator::ReturnCall {
+                    function_index: other,
+                },
+            ) if self.context.role(*other) == Role::Original(*function_index) => {
                 let count = self.original.effects[state.at.index].0;
                 self.take(index, &mut state, count)?;
                 Ok(None)
@@ -57,9 +69,12 @@ impl Product<'_, '_> {
                 self.take(index, &mut state, count)?;
                 Ok(None)
             }
-            (Operator::RefFunc { function_index }, Operator::RefFunc { function_index: other })
-                if self.context.role(*other) == Role::Original(*function_index) =>
-            {
+            (
+                Operator::RefFunc { function_index },
+                Operator::RefFunc {
+                    function_index: other,
+                },
+            ) if self.context.role(*other) == Role::Original(*function_index) => {
                 self.compute(index, state)
             }
             _ => self.other(index, state),
@@ -67,7 +82,10 @@ impl Product<'_, '_> {
     }
 
     fn other(&mut self, index: usize, mut state: State) -> Result<Option<State>> {
-        let (first, second) = (&self.original.ops[state.at.index], &self.rewritten.ops[index]);
+        let (first, second) = (
+            &self.original.ops[state.at.index],
+            &self.rewritten.ops[index],
+        );
         if let Some(words) = segment_words(first) {
             return self.segment(index, state, words);
         }
@@ -111,7 +129,7 @@ impl Product<'_, '_> {
 
     fn advance(state: &mut State) {
         state.at.index += 1;
-        state.moved = true;
+        state.moved = ALL_LOOPS;
     }
 
     fn compute(&mut self, index: usize, mut state: State) -> Result<Option<State>> {
@@ -123,7 +141,12 @@ impl Product<'_, '_> {
     }
 
     /// An instruction on a segment: the rewritten module notes what was dropped, clones call a helper.
-    fn segment(&mut self, index: usize, mut state: State, words: [u32; 3]) -> Result<Option<State>> {
+    fn segment(
+        &mut self,
+        index: usize,
+        mut state: State,
+        words: [u32; 3],
+    ) -> Result<Option<State>> {
         let operator = &self.rewritten.ops[index];
         let mut next = index + 1;
         if self.context.clones.is_some() {
@@ -175,14 +198,20 @@ impl Product<'_, '_> {
         self.take(index, &mut state, 1)?;
         let mut otherwise = state.clone();
         otherwise.at.index = self.original.alternative(state.at.index);
-        otherwise.moved = true;
+        otherwise.moved = ALL_LOOPS;
         self.go_to(self.rewritten.alternative(index), Some(index), otherwise)?;
         Self::advance(&mut state);
         Ok(Some(state))
     }
 
     /// Both functions take a branch.
-    fn branch(&mut self, index: usize, mut state: State, to: Jump, rewritten_to: Jump) -> Result<()> {
+    fn branch(
+        &mut self,
+        index: usize,
+        mut state: State,
+        to: Jump,
+        rewritten_to: Jump,
+    ) -> Result<()> {
         original::jump(&mut state, to);
         let next = jump(&mut state, rewritten_to);
         self.go_to(next, Some(index), state)
@@ -267,7 +296,7 @@ impl Product<'_, '_> {
                 index: handler.jump.to,
                 calling: false,
             };
-            caught.moved = true;
+            caught.moved = ALL_LOOPS;
             self.go_to(other.jump.to, Some(index), caught)?;
         }
         Ok(())
@@ -277,13 +306,20 @@ impl Product<'_, '_> {
         let at = state.at.index;
         let (first, second) = (&self.original.ops[at], &self.rewritten.ops[index]);
         let is_same = match (first, second) {
-            (Operator::Call { function_index }, Operator::Call { function_index: other }) => {
-                self.context.role(*other) == Role::Original(*function_index)
-            }
+            (
+                Operator::Call { function_index },
+                Operator::Call {
+                    function_index: other,
+                },
+            ) => self.context.role(*other) == Role::Original(*function_index),
             _ => first == second,
         };
         if !is_same {
-            return self.fail(index, &state, format!("{second:?} calls something else than {first:?}"));
+            return self.fail(
+                index,
+                &state,
+                format!("{second:?} calls something else than {first:?}"),
+            );
         }
         let (pops, _) = self.original.effects[at];
         self.take(index, &mut state, pops)?;
@@ -306,7 +342,7 @@ impl Product<'_, '_> {
             index: at + 1,
             calling: false,
         };
-        state.moved = true;
+        state.moved = ALL_LOOPS;
         Ok(())
     }
 
@@ -325,16 +361,29 @@ impl Product<'_, '_> {
                 && Some(*table_index) == self.context.clones
         );
         if !is_call {
-            return self.fail(index, state, "a call in progress does not go on in the next clone");
+            return self.fail(
+                index,
+                state,
+                "a call in progress does not go on in the next clone",
+            );
         }
         self.finish_call(index + 3, state)?;
         Ok(index + 4)
     }
 
     /// In a clone: a reference to a function is taken from the rewritten module's table of them.
-    pub fn referenced_function(&mut self, index: usize, place: i32, state: &mut State) -> Result<usize> {
+    pub fn referenced_function(
+        &mut self,
+        index: usize,
+        place: i32,
+        state: &mut State,
+    ) -> Result<usize> {
         if state.unchecked.is_some() {
-            return self.fail(index, state, "a call that may come back unwinding is not tested");
+            return self.fail(
+                index,
+                state,
+                "a call that may come back unwinding is not tested",
+            );
         }
         original::to_next_effect(self.original, state);
         let function = usize::try_from(place)

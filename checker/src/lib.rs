@@ -115,7 +115,11 @@ impl<'a> Checker<'a> {
         let (Some(original), Some(rewritten)) = (original, rewritten) else {
             return error::section("code", format!("function {function} has no body"));
         };
-        if !rewritten.locals.get(..original.params).is_some_and(|params| params == &original.locals[..original.params]) {
+        if !rewritten
+            .locals
+            .get(..original.params)
+            .is_some_and(|params| params == &original.locals[..original.params])
+        {
             return error::section("code", format!("function {function} has other parameters"));
         }
         let liveness = Liveness::new(&original);
@@ -134,26 +138,37 @@ impl<'a> Checker<'a> {
         let context = self
             .context
             .of_clones(&self.original, &self.main, &clones)?;
-        (0u32..).zip(list).collect::<Vec<_>>().into_par_iter().try_for_each(|(number, clone)| {
-            let index = clones.imported_functions + number;
-            if clone.function < self.original.imported_functions {
-                return imports::verify_call_again(&context, &self.original, &clones, clone.function, index);
-            }
-            let mut wanted: Vec<u32> = clone.points.iter().map(|point| point.offset()).collect();
-            wanted.sort_unstable();
-            let original = Code::new(&self.original, clone.function, &wanted)?;
-            let rewritten = Code::new(&clones, index, &[])?;
-            let (Some(original), Some(rewritten)) = (original, rewritten) else {
-                return error::section("clones", format!("there is no clone {number}"));
-            };
-            let liveness = Liveness::new(&original);
-            clones::verify(
-                &context,
-                clone.function,
-                (&original, &rewritten),
-                &clone.points,
-                &liveness,
-            )
-        })
+        (0u32..)
+            .zip(list)
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .try_for_each(|(number, clone)| {
+                let index = clones.imported_functions + number;
+                if clone.function < self.original.imported_functions {
+                    return imports::verify_call_again(
+                        &context,
+                        &self.original,
+                        &clones,
+                        clone.function,
+                        index,
+                    );
+                }
+                let mut wanted: Vec<u32> =
+                    clone.points.iter().map(|point| point.offset()).collect();
+                wanted.sort_unstable();
+                let original = Code::new(&self.original, clone.function, &wanted)?;
+                let rewritten = Code::new(&clones, index, &[])?;
+                let (Some(original), Some(rewritten)) = (original, rewritten) else {
+                    return error::section("clones", format!("there is no clone {number}"));
+                };
+                let liveness = Liveness::new(&original);
+                clones::verify(
+                    &context,
+                    clone.function,
+                    (&original, &rewritten),
+                    &clone.points,
+                    &liveness,
+                )
+            })
     }
 }

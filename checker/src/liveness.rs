@@ -120,7 +120,9 @@ impl Liveness {
                 is_start[index + 1] = true;
             }
         }
-        (0..code.ops.len()).filter(|index| is_start[*index]).collect()
+        (0..code.ops.len())
+            .filter(|index| is_start[*index])
+            .collect()
     }
 
     /// Goes backwards from the end of a block to `index`.

@@ -60,15 +60,12 @@ impl<'a> Module<'a> {
         match payload {
             Payload::TypeSection(reader) => {
                 for group in reader {
-                    self.types
-                        .extend(
-                            group?
-                                .into_types()
-                                .map(|ty| match ty.composite_type.inner {
-                                    CompositeInnerType::Func(ty) => Some(ty),
-                                    _ => None,
-                                }),
-                        );
+                    self.types.extend(group?.into_types().map(
+                        |ty| match ty.composite_type.inner {
+                            CompositeInnerType::Func(ty) => Some(ty),
+                            _ => None,
+                        },
+                    ));
                 }
             }
             Payload::ImportSection(reader) => {

@@ -2,14 +2,14 @@
 //! execute earlier, later or not at all.
 
 use crate::code::{Code, Jump};
-use crate::state::State;
+use crate::state::{ALL_LOOPS, State};
 use wasmparser::Operator;
 
 /// Takes the branch in the original.
 pub(crate) fn jump(state: &mut State, jump: Jump) {
     state.original.cut(jump.height, jump.arity);
     state.at.index = jump.to;
-    state.moved = true;
+    state.moved = ALL_LOOPS;
 }
 
 /// Executes the original's next instruction if it only moves values or marks a place.
@@ -58,6 +58,12 @@ pub(crate) fn to_next_effect(code: &Code<'_>, state: &mut State) {
     while left > 0 && step(code, state) {
         left -= 1;
     }
+}
+
+/// Whether the original only moves values from here on, for ever.
+pub(crate) fn goes_round(code: &Code<'_>, state: &State) -> bool {
+    let mut ahead = state.clone();
+    (0..=code.ops.len()).all(|_| step(code, &mut ahead))
 }
 
 /// Lets the original go on to an instruction, if it gets there without doing more than moving values.

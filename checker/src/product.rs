@@ -94,7 +94,7 @@ impl<'p, 'a> Product<'p, 'a> {
             },
             unchecked: None,
             polled: 0,
-            moved: false,
+            moved: 0,
         }
     }
 
@@ -164,7 +164,7 @@ impl<'p, 'a> Product<'p, 'a> {
     fn confirm(&mut self, index: usize, mut state: State) -> Result<()> {
         let loops = self.rewritten.constructs[self.rewritten.opened[&index]].loops;
         state.polled = state.polled.min(loops - 1);
-        state.moved = false;
+        state.moved = state.moved.min(loops - 1);
         let mut header = self.headers.remove(&index).unwrap_or_default();
         let common = match header.confirmed.take().or_else(|| header.assumed.clone()) {
             None => {
@@ -195,7 +195,7 @@ impl<'p, 'a> Product<'p, 'a> {
             if state.polled < loops {
                 return self.fail(from, &state, "a loop goes round without a safepoint");
             }
-            if !state.moved {
+            if state.moved < loops && !original::goes_round(self.original, &state) {
                 return self.fail(from, &state, "a loop goes round by itself");
             }
             return self.confirm(opening, state);
@@ -295,7 +295,11 @@ impl<'p, 'a> Product<'p, 'a> {
             Operator::Br { relative_depth } => {
                 return Some(jump(state, rewritten.branch(index, *relative_depth)));
             }
-            Operator::RefAsNonNull => return self.is_inserted_assertion(index, state).then_some(index + 1),
+            Operator::RefAsNonNull => {
+                return self
+                    .is_inserted_assertion(index, state)
+                    .then_some(index + 1);
+            }
             Operator::RefCastNonNull { .. } | Operator::RefCastNullable { .. }
                 if state.unchecked.is_some() => {}
             _ => return self.constant(index, state),
@@ -306,7 +310,10 @@ impl<'p, 'a> Product<'p, 'a> {
     /// Whether the assertion that a reference is not null is none of the original: locals that were added admit null.
     fn is_inserted_assertion(&self, index: usize, state: &State) -> bool {
         if state.unchecked.is_some()
-            || matches!(self.rewritten.ops.get(index + 1), Some(Operator::RefAsNonNull))
+            || matches!(
+                self.rewritten.ops.get(index + 1),
+                Some(Operator::RefAsNonNull)
+            )
         {
             return true;
         }
@@ -378,12 +385,7 @@ impl<'p, 'a> Product<'p, 'a> {
     }
 
     /// The error that says where the two functions part.
-    pub fn fail<T>(
-        &self,
-        index: usize,
-        state: &State,
-        difference: impl Into<String>,
-    ) -> Result<T> {
+    pub fn fail<T>(&self, index: usize, state: &State, difference: impl Into<String>) -> Result<T> {
         let offset = |code: &Code<'_>, index: usize| code.offsets.get(index).copied();
         Err(Error::Code {
             function: self.function,

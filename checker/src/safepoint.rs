@@ -5,7 +5,7 @@ use crate::control;
 use crate::error::Result;
 use crate::original;
 use crate::product::Product;
-use crate::state::{State, Value};
+use crate::state::{ALL_LOOPS, State, Value};
 use wasmparser::{BlockType, Operator};
 
 /// An operand of the code that stores a frame.
@@ -49,18 +49,26 @@ impl Product<'_, '_> {
             ]) if memarg.offset == u64::from(control::REQUEST_WORD)
         );
         if !is_test {
-            return self.fail(index, state, "the control memory is read but no request is tested");
+            return self.fail(
+                index,
+                state,
+                "the control memory is read but no request is tested",
+            );
         }
         let end = self.rewritten.constructs[self.rewritten.opened[&(index + 2)]].end;
         let (size, local) = self.ask(index + 3, end, state)?;
         let frame = self.stored(index + 8, end, local, state)?;
         if frame.size != Some(size) {
-            return self.fail(index, state, "the size of a frame is not the one that was asked for");
+            return self.fail(
+                index,
+                state,
+                "the size of a frame is not the one that was asked for",
+            );
         }
         self.compare(index, &frame, state)?;
         state.rewritten.locals[local as usize] = self.values.fresh();
         state.unchecked = None;
-        state.polled = self.rewritten.loops(index);
+        state.polled = ALL_LOOPS;
         Ok(end + 1)
     }
 
@@ -83,7 +91,11 @@ impl Product<'_, '_> {
             && *local_index as usize >= self.original.locals.len()
             && Some(*local_index) != self.entry;
         if !is_safepoint {
-            return self.fail(index, state, "a safepoint asks somebody else, or goes on elsewhere");
+            return self.fail(
+                index,
+                state,
+                "a safepoint asks somebody else, or goes on elsewhere",
+            );
         }
         Ok((*size, *local_index))
     }
@@ -99,7 +111,9 @@ impl Product<'_, '_> {
                     stack.push(Operand::Address);
                 }
                 Operator::LocalGet { local_index } => {
-                    stack.push(Operand::Value(state.rewritten.locals[*local_index as usize]));
+                    stack.push(Operand::Value(
+                        state.rewritten.locals[*local_index as usize],
+                    ));
                 }
                 Operator::I32Const { value } => stack.push(Operand::Word(*value)),
                 Operator::I64Const { value } => stack.push(Operand::Long(*value)),
@@ -195,7 +209,11 @@ impl Product<'_, '_> {
         let place = self.place(index, header, state)?;
         let mut there = state.clone();
         if !original::to_index(self.original, &mut there, place.index) {
-            return self.fail(index, state, "a frame names a place where the function does not stand");
+            return self.fail(
+                index,
+                state,
+                "a frame names a place where the function does not stand",
+            );
         }
         if state.unchecked.is_some_and(|call| call + 1 != place.index) {
             return self.fail(index, state, "the test after a call names something else");
@@ -216,12 +234,20 @@ impl Product<'_, '_> {
         for (number, (value, stored)) in expected.iter().zip(&frame.values).enumerate() {
             let (at, size, there) = *stored;
             if at != offset || there != *value {
-                return self.fail(index, state, format!("value {number} of a frame is another one"));
+                return self.fail(
+                    index,
+                    state,
+                    format!("value {number} of a frame is another one"),
+                );
             }
             offset += size;
         }
         if frame.size != Some(offset as i32) {
-            return self.fail(index, state, "the size of a frame is not that of its values");
+            return self.fail(
+                index,
+                state,
+                "the size of a frame is not that of its values",
+            );
         }
         Ok(())
     }

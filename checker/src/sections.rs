@@ -14,7 +14,10 @@ pub(crate) fn compare(context: &Context, original: &Module<'_>, main: &Module<'_
         return section("imports", "they are not the original's");
     }
     if main.start.is_some() {
-        return section("start", "there is a start function, which the host is to call");
+        return section(
+            "start",
+            "there is a start function, which the host is to call",
+        );
     }
     begins_with("types", &main.types, &original.types)?;
     begins_with("tags", &main.tags, &original.tags)?;
@@ -27,7 +30,10 @@ pub(crate) fn compare(context: &Context, original: &Module<'_>, main: &Module<'_
     for import in 0..defined {
         let wrapper = main.functions.get(original.functions.len() + import);
         if wrapper != original.functions.get(import) {
-            return section("functions", format!("import {import} has no wrapper of its type"));
+            return section(
+                "functions",
+                format!("import {import} has no wrapper of its type"),
+            );
         }
     }
     compare_tables(context, original, main)?;
@@ -41,8 +47,14 @@ fn begins_with<T: PartialEq + Debug>(what: &'static str, list: &[T], start: &[T]
     if list.starts_with(start) {
         return Ok(());
     }
-    let place = start.iter().zip(list).position(|(left, right)| left != right);
-    section(what, format!("they do not begin with the original's (at {place:?})"))
+    let place = start
+        .iter()
+        .zip(list)
+        .position(|(left, right)| left != right);
+    section(
+        what,
+        format!("they do not begin with the original's (at {place:?})"),
+    )
 }
 
 /// Whether function `there` of the rewritten module is the original's function `index`.
@@ -56,9 +68,12 @@ fn is_same(context: &Context, expression: &ConstExpr<'_>, there: &ConstExpr<'_>)
     let mut others = there.get_operators_reader();
     while !operators.eof() && !others.eof() {
         let same = match (operators.read()?, others.read()?) {
-            (Operator::RefFunc { function_index }, Operator::RefFunc { function_index: other }) => {
-                is_function(context, function_index, other)
-            }
+            (
+                Operator::RefFunc { function_index },
+                Operator::RefFunc {
+                    function_index: other,
+                },
+            ) => is_function(context, function_index, other),
             (operator, other) => operator == other,
         };
         if !same {
@@ -100,13 +115,18 @@ fn compare_globals(context: &Context, original: &Module<'_>, main: &Module<'_>) 
 
 fn compare_exports(context: &Context, original: &Module<'_>, main: &Module<'_>) -> Result<()> {
     for (position, (name, kind, index)) in original.exports.iter().enumerate() {
-        let same = main.exports.get(position).is_some_and(|(other, other_kind, there)| {
-            let is_index = match kind {
-                ExternalKind::Func | ExternalKind::FuncExact => is_function(context, *index, *there),
-                _ => index == there && kind == other_kind,
-            };
-            name == other && is_index
-        });
+        let same = main
+            .exports
+            .get(position)
+            .is_some_and(|(other, other_kind, there)| {
+                let is_index = match kind {
+                    ExternalKind::Func | ExternalKind::FuncExact => {
+                        is_function(context, *index, *there)
+                    }
+                    _ => index == there && kind == other_kind,
+                };
+                name == other && is_index
+            });
         if !same {
             return section("exports", format!("{name} is another one"));
         }
@@ -123,8 +143,14 @@ fn compare_elements(context: &Context, original: &Module<'_>, main: &Module<'_>)
             (ElementKind::Passive, ElementKind::Passive)
             | (ElementKind::Declared, ElementKind::Declared) => true,
             (
-                ElementKind::Active { table_index, offset_expr },
-                ElementKind::Active { table_index: table, offset_expr: offset },
+                ElementKind::Active {
+                    table_index,
+                    offset_expr,
+                },
+                ElementKind::Active {
+                    table_index: table,
+                    offset_expr: offset,
+                },
             ) => {
                 table_index.unwrap_or(0) == table.unwrap_or(0)
                     && is_same(context, offset_expr, offset)?
@@ -133,10 +159,19 @@ fn compare_elements(context: &Context, original: &Module<'_>, main: &Module<'_>)
         };
         let same_items = match (&element.items, &other.items) {
             (ElementItems::Functions(list), ElementItems::Functions(others)) => {
-                let functions: Vec<u32> = list.clone().into_iter().collect::<std::result::Result<_, _>>()?;
-                let there: Vec<u32> = others.clone().into_iter().collect::<std::result::Result<_, _>>()?;
+                let functions: Vec<u32> = list
+                    .clone()
+                    .into_iter()
+                    .collect::<std::result::Result<_, _>>()?;
+                let there: Vec<u32> = others
+                    .clone()
+                    .into_iter()
+                    .collect::<std::result::Result<_, _>>()?;
                 functions.len() == there.len()
-                    && functions.iter().zip(there).all(|(function, there)| is_function(context, *function, there))
+                    && functions
+                        .iter()
+                        .zip(there)
+                        .all(|(function, there)| is_function(context, *function, there))
             }
             (ElementItems::Expressions(ty, list), ElementItems::Expressions(other, others)) => {
                 let mut same = ty == other && list.count() == others.count();
@@ -156,7 +191,12 @@ fn compare_elements(context: &Context, original: &Module<'_>, main: &Module<'_>)
 
 /// Passive segments are kept; active ones, which the host applies, are empty and there only if code can name them.
 fn compare_data(original: &Module<'_>, main: &Module<'_>) -> Result<()> {
-    if main.data.is_empty() && original.data.iter().all(|data| matches!(data.kind, DataKind::Active { .. })) {
+    if main.data.is_empty()
+        && original
+            .data
+            .iter()
+            .all(|data| matches!(data.kind, DataKind::Active { .. }))
+    {
         return Ok(());
     }
     if main.data.len() != original.data.len() {

@@ -57,6 +57,9 @@ impl Side {
     }
 }
 
+/// All loops around, however many.
+pub(crate) const ALL_LOOPS: u32 = u32::MAX;
+
 /// Where the original stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
@@ -76,8 +79,8 @@ pub(crate) struct State {
     pub unchecked: Option<usize>,
     /// Of the loops around, how many, counted from outside, have certainly passed a safepoint since their header.
     pub polled: u32,
-    /// Whether the original has executed something since the rewritten code passed the header of a loop.
-    pub moved: bool,
+    /// Likewise, since whose header the original has certainly gone on.
+    pub moved: u32,
 }
 
 impl State {
@@ -106,13 +109,14 @@ impl State {
         // What has to be tested on one way is tested on all.
         self.unchecked = self.unchecked.or(other.unchecked);
         self.polled = self.polled.min(other.polled);
-        self.moved &= other.moved;
+        self.moved = self.moved.min(other.moved);
     }
 
     /// Whether all that this state, which must fit, says of equal values and constants is so in `other`.
     pub fn holds_in(&self, other: &Self) -> bool {
         let mut theirs: HashMap<Value, Value> = HashMap::new();
         self.polled <= other.polled
+            && self.moved <= other.moved
             && (self.unchecked.is_some() || other.unchecked.is_none())
             && self.all().zip(other.all()).all(|(value, there)| {
                 *theirs.entry(value).or_insert(there) == there

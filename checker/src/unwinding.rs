@@ -50,7 +50,11 @@ fn scan(context: &Context, main: &Module<'_>, function: u32) -> Result<Function>
 }
 
 /// For each function of the original, whether a call of it may come back unwinding.
-pub(crate) fn find(context: &Context, original: &Module<'_>, main: &Module<'_>) -> Result<Vec<bool>> {
+pub(crate) fn find(
+    context: &Context,
+    original: &Module<'_>,
+    main: &Module<'_>,
+) -> Result<Vec<bool>> {
     let imported = original.imported_functions;
     let count = original.function_count();
     let functions: Vec<Function> = (imported..count)
@@ -66,7 +70,9 @@ pub(crate) fn find(context: &Context, original: &Module<'_>, main: &Module<'_>) 
             callers.entry(*callee).or_default().push(function);
         }
     }
-    let mut found: Vec<u32> = (0..count).filter(|index| unwinding[*index as usize]).collect();
+    let mut found: Vec<u32> = (0..count)
+        .filter(|index| unwinding[*index as usize])
+        .collect();
     while let Some(function) = found.pop() {
         for caller in callers.remove(&function).unwrap_or_default() {
             if !std::mem::replace(&mut unwinding[caller as usize], true) {
@@ -86,7 +92,12 @@ fn refuse_silent_chains(imported: u32, functions: &[Function]) -> Result<()> {
     };
     for (function, found) in (imported..).zip(functions) {
         if found.tail_calls_unknown && !found.polls_entry {
-            return section("code", format!("function {function} calls any function in tail position without a safepoint"));
+            return section(
+                "code",
+                format!(
+                    "function {function} calls any function in tail position without a safepoint"
+                ),
+            );
         }
     }
     // Depth first, callees before callers: a function that is met while it is being looked at is on a cycle.
@@ -108,7 +119,12 @@ fn refuse_silent_chains(imported: u32, functions: &[Function]) -> Result<()> {
                     if silent(*callee).is_some() {
                         let callee = (*callee - imported) as usize;
                         if state[callee] == 1 {
-                            return section("code", format!("function {index} is on a cycle of tail calls without a safepoint"));
+                            return section(
+                                "code",
+                                format!(
+                                    "function {index} is on a cycle of tail calls without a safepoint"
+                                ),
+                            );
                         }
                         path.push((callee, 0));
                     }

@@ -20,7 +20,7 @@ pub struct Checked {
 }
 
 /// A guest of this repository, by its place among the guests.
-#[expect(dead_code, reason = "not every test uses it")]
+#[allow(dead_code, reason = "not every test uses it")]
 pub fn guests(folder: &str, extension: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../guest-examples")
@@ -34,14 +34,20 @@ pub fn guests(folder: &str, extension: &str) -> Vec<PathBuf> {
     paths
 }
 
+/// Checks what the rewriter makes of a module as users get it.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn check_default(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
+    check_with(wasm, Options::default(), checked)
+}
+
 /// Checks what the rewriter makes of a module, in both of its manners.
+#[allow(dead_code, reason = "not every test uses it")]
 pub fn check(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
     for redundant_safepoints in [false, true] {
         let options = Options {
             redundant_safepoints,
         };
-        check_with(wasm, options, checked)
-            .map_err(|error| format!("{options:?}: {error}"))?;
+        check_with(wasm, options, checked).map_err(|error| format!("{options:?}: {error}"))?;
     }
     Ok(())
 }

@@ -92,9 +92,8 @@ pub(crate) fn encode(module: &Module<'_>, ty: ValType) -> enc::ValType {
 pub(crate) fn encode_ref(module: &Module<'_>, ty: RefType) -> enc::RefType {
     use enc::AbstractHeapType as Abstract;
     let heap_type = match ty.heap_type() {
-        HeapType::Concrete(index) | HeapType::Exact(index) => {
-            enc::HeapType::Concrete(module.type_index(index))
-        }
+        HeapType::Concrete(index) => enc::HeapType::Concrete(module.type_index(index)),
+        HeapType::Exact(index) => enc::HeapType::Exact(module.type_index(index)),
         HeapType::Abstract { shared, ty } => {
             let ty = match ty {
                 AbstractHeapType::Extern => Abstract::Extern,

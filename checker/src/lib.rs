@@ -60,7 +60,7 @@ impl Point {
 
 /// A function of which there is a clone, and the points at which that can be entered.
 #[derive(Clone, Debug)]
-pub struct Clone {
+pub struct ClonedFunction {
     /// The function's index in the original module.
     pub function: u32,
     /// The points, by their number in a frame; none for an imported function.
@@ -115,11 +115,8 @@ impl<'a> Checker<'a> {
         let (Some(original), Some(rewritten)) = (original, rewritten) else {
             return error::section("code", format!("function {function} has no body"));
         };
-        if !rewritten
-            .locals
-            .get(..original.params)
-            .is_some_and(|params| params == &original.locals[..original.params])
-        {
+        let (params, there) = (&original.locals[..original.params], rewritten.params);
+        if rewritten.locals[..there] != *params {
             return error::section("code", format!("function {function} has other parameters"));
         }
         let liveness = Liveness::new(&original);
@@ -133,7 +130,7 @@ impl<'a> Checker<'a> {
     /// # Errors
     ///
     /// As for [`Checker::check`].
-    pub fn check_clones(&self, clones: &[u8], list: &[Clone]) -> Result<()> {
+    pub fn check_clones(&self, clones: &[u8], list: &[ClonedFunction]) -> Result<()> {
         let clones = Module::parse(clones)?;
         let context = self
             .context

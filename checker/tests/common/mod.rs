@@ -4,7 +4,7 @@
 mod points;
 
 use std::path::{Path, PathBuf};
-use wsnap_checker::{Checker, Clone};
+use wsnap_checker::{Checker, ClonedFunction};
 use wsnap_instrument::{CloneRequest, Error, Module, Options, Point};
 
 /// Points of one function that a module of clones is made for at a time.
@@ -19,11 +19,11 @@ pub struct Checked {
     pub points: usize,
 }
 
-/// A guest of this repository, by its place among the guests.
+/// The modules in a folder of this repository.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn guests(folder: &str, extension: &str) -> Vec<PathBuf> {
+pub fn modules(folder: &str, extension: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../guest-examples")
+        .join("..")
         .join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
@@ -79,7 +79,7 @@ fn check_with(wasm: &[u8], options: Options, checked: &mut Checked) -> Result<()
             .sum::<usize>();
         let clones = wsnap_instrument::clones(&module, &rewritten.facts, &requests)
             .map_err(|error| format!("making clones fails: {error:?}"))?;
-        let list: Vec<Clone> = requests.iter().map(clone).collect();
+        let list: Vec<ClonedFunction> = requests.iter().map(clone).collect();
         checker
             .check_clones(&clones.wasm, &list)
             .map_err(|error| error.to_string())?;
@@ -87,12 +87,12 @@ fn check_with(wasm: &[u8], options: Options, checked: &mut Checked) -> Result<()
     Ok(())
 }
 
-fn clone(request: &CloneRequest) -> Clone {
+fn clone(request: &CloneRequest) -> ClonedFunction {
     let points = request.points.iter().map(|point| match *point {
         Point::Calling(offset) => wsnap_checker::Point::Calling(offset),
         Point::Next(offset) => wsnap_checker::Point::Next(offset),
     });
-    Clone {
+    ClonedFunction {
         function: request.function,
         points: points.collect(),
     }

@@ -1,0 +1,22 @@
+;; Instructions on segments of both kinds, in functions that are suspended and in ones that are not.
+(module
+  (memory 1)
+  (table $functions 4 funcref)
+  (func $one (result i32) (i32.const 1))
+  (func $two (result i32) (i32.const 2))
+  (func $three (result i32) (i32.const 3))
+  (elem (table $functions) (i32.const 0) func $one $two)
+  (elem $later func $two $one $three)
+  (elem $last func $three)
+  (data $first "some bytes")
+  (data (i32.const 5) "more bytes")
+  (data $third "and more")
+  (func (export "drop") (data.drop $first) (elem.drop $later))
+  (func (export "use") (param $turns i32)
+    (loop $again
+      (memory.init $first (i32.const 0) (i32.const 1) (i32.const 2))
+      (table.init $functions $later (i32.const 1) (i32.const 0) (i32.const 2))
+      (data.drop $third)
+      (elem.drop $last)
+      (drop (call_indirect (result i32) (local.get $turns)))
+      (br_if $again (local.tee $turns (i32.sub (local.get $turns) (i32.const 1)))))))

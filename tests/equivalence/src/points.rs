@@ -7,6 +7,11 @@ use wsnap_instrument::{CloneRequest, Point};
 
 /// For each defined function of a valid module: its entry, loop headers and calls in reachable code, before the call
 /// returned and after it.
+///
+/// # Panics
+///
+/// When the module is not valid.
+#[must_use]
 pub fn all(wasm: &[u8], imported_functions: u32) -> Vec<CloneRequest> {
     let mut validator = Validator::new_with_features(WasmFeatures::WASM3 | WasmFeatures::THREADS);
     let mut requests = Vec::new();

@@ -1,25 +1,30 @@
-//! Modules made by wasm-smith from a seed.
+//! Modules made by wasm-smith from a seed, or from the bytes of a fuzzer.
 
-use crate::driver::{DriverCall, with_driver};
+use crate::driver::{Driven, DriverCall, constant, with_driver};
+use crate::library;
 use crate::random::Random;
 use arbitrary::Unstructured;
-use wasm_smith::{Config, InstructionKind, InstructionKinds};
-use wasmparser::{AbstractHeapType, ExternalKind, HeapType, RefType, UnpackedIndex, ValType};
+use wasm_smith::{Config, InstructionKind, InstructionKinds, MemoryOffsetChoices};
+use wasmparser::ExternalKind;
 use wsnap_instrument::Module;
 
-/// How many loops and calls a program may execute before an exception or a trap ends it.
-const FUEL: u32 = 300;
+/// How many loops and calls a step may execute before an exception or a trap ends it.
+const FUEL: u32 = 100;
+/// Of how many functions a library function chooses one to call back.
+const CALLBACKS: usize = 6;
+/// How many calls a program makes at most.
+const CALLS: usize = 24;
 
 /// What a seed decides beside the module's content.
-pub struct Choices {
+struct Choices {
     /// Whether the module may have typed function references, and with them types that are refused.
-    pub typed_references: bool,
+    typed_references: bool,
     /// Whether it may use atomics, which not every target can execute.
-    pub atomics: bool,
+    atomics: bool,
     /// What functions consist of.
     instructions: Instructions,
     /// Whether `unreachable` and running out of fuel throw an exception, which the program may catch, or trap.
-    pub fuel_throws: bool,
+    fuel_throws: bool,
 }
 
 /// Kinds of instructions: the fewer, the more of them are calls and loops.
@@ -30,7 +35,7 @@ enum Instructions {
 }
 
 impl Choices {
-    pub fn of(seed: u64) -> Self {
+    fn of(seed: u64) -> Self {
         let instructions = match seed % 7 {
             0 | 1 => Instructions::All,
             2..=4 => Instructions::Control,
@@ -77,6 +82,7 @@ fn base(choices: &Choices) -> Config {
 }
 
 /// Any module that the engine accepts, with imports and all; none if the seed leads nowhere.
+#[must_use]
 pub fn any_module(seed: u64) -> Option<Vec<u8>> {
     let choices = Choices::of(seed);
     let bytes = bytes(seed, 20_000);
@@ -96,18 +102,40 @@ pub fn any_module(seed: u64) -> Option<Vec<u8>> {
     Some(wasm_smith::Module::new(config, &mut input).ok()?.to_bytes())
 }
 
-/// A program that needs nothing, ends by itself and can be run by its driver; none if the module is refused, or the seed leads
-/// nowhere.
-pub fn program(seed: u64) -> Option<Vec<u8>> {
+/// A program that needs nothing, ends by itself and has a driver; none if the module is refused, or the seed leads nowhere.
+#[must_use]
+pub fn of_seed(seed: u64) -> Option<Driven> {
+    of_bytes(seed, &bytes(seed, 16_000))
+}
+
+/// As [`of_seed`], with the content from elsewhere.
+#[must_use]
+pub fn of_bytes(seed: u64, bytes: &[u8]) -> Option<Driven> {
     let choices = Choices::of(seed);
-    let bytes = bytes(seed, 16_000);
-    let mut input = Unstructured::new(&bytes);
-    let config = Config {
-        max_imports: 0,
+    let mut input = Unstructured::new(bytes);
+    let mut module = wasm_smith::Module::new(config(seed, &choices), &mut input).ok()?;
+    let fuel = module.ensure_termination(FUEL).ok()?;
+    let wasm = module.to_bytes();
+    let parsed = Module::parse(&wasm).ok()?;
+    let mut random = Random::new(!seed);
+    let wasm = link(&wasm, &parsed, &choices, &mut random);
+    let parsed = Module::parse(&wasm).ok()?;
+    let mut calls = some_calls(&parsed, &mut random);
+    calls.extend(some_calls(&parsed, &mut random));
+    calls.truncate(CALLS);
+    let refuel = format!("i32.const {FUEL} global.set {fuel}");
+    Some(with_driver(&wasm, |text| text, &refuel, &calls))
+}
+
+fn config(seed: u64, choices: &Choices) -> Config {
+    let library = wat::parse_str(library::IMPORTS).expect("the library is a module");
+    Config {
+        available_imports: (!seed.is_multiple_of(9)).then_some(library),
+        max_imports: if seed.is_multiple_of(9) { 0 } else { 16 },
         max_types: if choices.typed_references { 4 } else { 12 },
         min_types: 1,
         min_funcs: 3,
-        max_funcs: 12,
+        max_funcs: 22,
         max_instructions: 120,
         max_data_segments: 4,
         max_element_segments: 5,
@@ -115,36 +143,38 @@ pub fn program(seed: u64) -> Option<Vec<u8>> {
         max_memory32_bytes: 4 << 16,
         max_memory64_bytes: 4 << 16,
         memory_max_size_required: true,
+        memory_offset_choices: MemoryOffsetChoices(90, 9, 1),
+        min_memories: u32::from(!seed.is_multiple_of(3)),
+        min_tables: u32::from(!seed.is_multiple_of(3)),
+        min_element_segments: 1,
         max_table_elements: 40,
         table_max_size_required: true,
         export_everything: true,
         disallow_traps: seed % 4 != 2,
         allow_start_export: seed.is_multiple_of(7),
-        ..base(&choices)
-    };
-    let mut module = wasm_smith::Module::new(config, &mut input).ok()?;
-    module
-        .ensure_termination(FUEL)
-        .expect("all functions can be changed");
-    let wasm = module.to_bytes();
-    let parsed = Module::parse(&wasm).ok()?;
-    let mut random = Random::new(!seed);
-    let mut calls: Vec<DriverCall> = Vec::new();
-    for _ in 0..2 {
-        calls.extend(
-            exported_functions(&parsed)
-                .into_iter()
-                .filter_map(|function| call(&parsed, function, &mut random)),
-        );
+        ..base(choices)
     }
-    let throw = |text: String| {
-        if choices.fuel_throws {
-            throwing(&text)
-        } else {
-            text
-        }
-    };
-    Some(with_driver(&wasm, throw, &calls))
+}
+
+/// Defines what the module imports of the library, and makes it throw where it would trap if so chosen.
+fn link(wasm: &[u8], parsed: &Module<'_>, choices: &Choices, random: &mut Random) -> Vec<u8> {
+    let mut text = wasmprinter::print_bytes(wasm).expect("a valid module can be printed");
+    if choices.fuel_throws {
+        text = throwing(&text);
+    }
+    let mut callbacks = some_calls(parsed, random);
+    callbacks.retain(|call| !parsed.is_imported_function(call.function));
+    callbacks.truncate(CALLBACKS);
+    let text = library::link(&text, parsed, &callbacks);
+    wat::parse_str(text).expect("the library fits the module")
+}
+
+/// One call of each function that can be called.
+fn some_calls(module: &Module<'_>, random: &mut Random) -> Vec<DriverCall> {
+    exported_functions(module)
+        .into_iter()
+        .filter_map(|function| call(module, function, random))
+        .collect()
 }
 
 /// Throws, instead of trapping, where fuel has run out or the program gives up.
@@ -164,23 +194,16 @@ fn throwing(text: &str) -> String {
     )
 }
 
-/// A call with arguments that are often special.
+/// A call with arguments that are often special; none if a parameter takes only references that are not null.
 fn call(module: &Module<'_>, function: u32, random: &mut Random) -> Option<DriverCall> {
     let (params, _) = module.signature(function)?;
-    if !params.iter().all(|ty| can_be_given(*ty)) {
+    if params.iter().any(|ty| constant(*ty, 0).is_none()) {
         return None;
     }
-    let arguments = params.iter().map(|ty| {
+    let arguments = params.iter().map(|_| {
         let any = random.next();
-        let value = [0, 1, u64::MAX, i64::MIN as u64, any, any & 0xff][random.below(6) as usize];
-        match ty {
-            ValType::I32 => format!("i32.const {}", value as i32),
-            ValType::I64 => format!("i64.const {}", value as i64),
-            ValType::F32 => format!("i32.const {} f32.reinterpret_i32", value as i32),
-            ValType::F64 => format!("i64.const {} f64.reinterpret_i64", value as i64),
-            ValType::V128 => format!("v128.const i64x2 {} {}", value as i64, any as i64),
-            ValType::Ref(reference) => null(*reference).unwrap_or_default(),
-        }
+        let low = [0, 1, u64::MAX, i64::MIN as u64, any, any & 0xff][random.below(6) as usize];
+        u128::from(low) | u128::from(any) << 64
     });
     Some(DriverCall {
         function,
@@ -198,36 +221,4 @@ fn exported_functions(module: &Module<'_>) -> Vec<u32> {
     functions.sort_unstable();
     functions.dedup();
     functions
-}
-
-/// The text of a heap type.
-fn heap_type(ty: HeapType) -> Option<String> {
-    use AbstractHeapType as Abstract;
-    Some(match ty {
-        HeapType::Abstract { ty, .. } => match ty {
-            Abstract::Func => "func".into(),
-            Abstract::NoFunc => "nofunc".into(),
-            Abstract::Extern => "extern".into(),
-            Abstract::NoExtern => "noextern".into(),
-            Abstract::Exn => "exn".into(),
-            Abstract::NoExn => "noexn".into(),
-            _ => return None,
-        },
-        HeapType::Concrete(UnpackedIndex::Module(index)) => index.to_string(),
-        HeapType::Concrete(_) | HeapType::Exact(_) => return None,
-    })
-}
-
-/// The instruction that gives null of a type, if null is of it.
-fn null(ty: RefType) -> Option<String> {
-    let heap_type = heap_type(ty.heap_type())?;
-    ty.is_nullable().then(|| format!("ref.null {heap_type}"))
-}
-
-/// Whether the driver can give arguments of type `ty`.
-fn can_be_given(ty: ValType) -> bool {
-    match ty {
-        ValType::Ref(reference) => null(reference).is_some(),
-        _ => true,
-    }
 }

@@ -1,6 +1,6 @@
 //! Rewrites modules and has the result checked, with clones for all points.
 
-#[path = "../../../runtime/tests/common/points.rs"]
+#[path = "../../../tests/equivalence/src/points.rs"]
 mod points;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use wsnap::snapshots::Store;
 use wsnap::{Engine, Program};
 use wsnap_equivalence::driven::{self, Manner, Seen};
 use wsnap_equivalence::driver::{self, Driven};
+use wsnap_instrument::Error;
 
 /// At how many safepoints a run is stopped at most. Of the few that have more, so many are chosen evenly;
 /// `WSNAP_EVERY_SAFEPOINT` takes the limit away.
@@ -22,6 +23,10 @@ pub struct Tally {
     pub runs: u32,
     pub in_place: u64,
     pub stored: u64,
+    /// Programs with something that cannot be suspended.
+    refused: Vec<String>,
+    /// Programs that need more than the engine has switched on.
+    not_taken: Vec<String>,
     /// Runs with more safepoints than stops.
     chosen: Vec<String>,
     pub differences: Vec<String>,
@@ -31,8 +36,15 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} programs ({} return) compared in {} runs; {} stops in place, {} stored; not at every safepoint: {:#?}",
-            self.programs, self.returned, self.runs, self.in_place, self.stored, self.chosen
+            "{} programs ({} return) compared in {} runs; {} stops in place, {} stored; refused: {:#?}; not taken by the engine: {:#?}; not at every safepoint: {:#?}",
+            self.programs,
+            self.returned,
+            self.runs,
+            self.in_place,
+            self.stored,
+            self.refused,
+            self.not_taken,
+            self.chosen
         )
     }
 }
@@ -67,6 +79,8 @@ impl Tally {
         all.runs += self.runs;
         all.in_place += self.in_place;
         all.stored += self.stored;
+        all.refused.extend(self.refused);
+        all.not_taken.extend(self.not_taken);
         all.chosen.extend(self.chosen);
         all.differences.extend(self.differences);
     }
@@ -112,17 +126,24 @@ impl Places {
         let calls: Vec<_> = calls.cloned().collect();
         let driven = driver::with_driver(&sequence.wasm, |text| text, "", &calls);
         let Ok(module) = wasmtime::Module::from_binary(&self.bare, &driven.wasm) else {
-            // The scripts are also for engines that do more than this one.
+            tally.not_taken.push(sequence.place.clone());
             return Ok(());
         };
         let directory = driven::temporary_directory().map_err(|error| error.to_string())?;
         let store = Store::open(directory.path().join("store"));
-        let program = Program::new(&self.engine, driven.wasm.clone());
+        let program = match Program::new(&self.engine, driven.wasm.clone()) {
+            Err(wsnap::Error::Module(Error::Unsupported { feature })) => {
+                let refused = format!("{}: {feature}", sequence.place);
+                tally.refused.push(refused);
+                return Ok(());
+            }
+            program => program.map_err(|error| format!("{error:?}"))?,
+        };
         let subject = Subject {
             place: &sequence.place,
             module,
             store: store.map_err(|error| error.to_string())?,
-            program: [program.map_err(|error| format!("{error:?}"))?],
+            program: [program],
             driven,
         };
         tally.programs += 1;

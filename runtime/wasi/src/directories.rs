@@ -7,30 +7,25 @@
 //! about a listing under way has to be kept or saved. `.` and `..` come first, with the cookies 1 and 2.
 
 use crate::calls::{Failure, Outcome};
-use crate::descriptors::{Descriptor, Directory, VolumeDirectory};
+use crate::descriptors::{Descriptor, VolumeDirectory};
 use crate::errno::Errno;
 use crate::memory::Memory;
-use crate::stat::hash64;
 use crate::types::FileType;
 use crate::volume_calls::volume_inode;
 use crate::wasi::Wasi;
 use cap_std::fs::MetadataExt as _;
-use std::io;
-use std::os::unix::fs::DirEntryExt as _;
 
 const COOKIE_SELF: u64 = 1;
 const COOKIE_PARENT: u64 = 2;
-/// The first that a name's hash can be.
-const COOKIE_FIRST: u64 = 3;
 
-struct Entry {
+struct Entry<'a> {
     cookie: u64,
     inode: u64,
     file_type: FileType,
-    name: String,
+    name: &'a str,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// The record `dirent`, 24 bytes, to be followed by the name.
     fn header(&self) -> [u8; 24] {
         let mut bytes = [0; 24];
@@ -43,67 +38,67 @@ impl Entry {
     }
 }
 
-/// The entries after the one whose cookie is `after`, in the order of the listing.
-fn entries(wasi: &Wasi, fd: u32, after: u64) -> Result<Vec<Entry>, Failure> {
-    let mut entries = match wasi.descriptors.get(fd)? {
-        Descriptor::VolumeDirectory(directory) => volume_entries(wasi, directory)?,
-        _ => host_entries(wasi, wasi.descriptors.directory(fd)?)?,
-    };
-    entries.retain(|entry| entry.cookie > after);
-    entries.sort_unstable_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
-    Ok(entries)
-}
-
 /// `.` and `..`. The parent may lie outside of what is granted: like wasmtime we name the directory itself instead.
-fn own_entries(own_inode: u64) -> Vec<Entry> {
-    let own = [(COOKIE_SELF, "."), (COOKIE_PARENT, "..")];
-    let own = own.map(|(cookie, name)| Entry {
+fn own_entries(own_inode: u64) -> [Entry<'static>; 2] {
+    [(COOKIE_SELF, "."), (COOKIE_PARENT, "..")].map(|(cookie, name)| Entry {
         cookie,
         inode: own_inode,
         file_type: FileType::Directory,
-        name: name.to_owned(),
-    });
-    own.into()
+        name,
+    })
 }
 
-fn cookie(name: &str) -> u64 {
-    hash64(name.as_bytes()).max(COOKIE_FIRST)
+/// What the guest has of a listing: the bytes that are left of its buffer.
+struct Buffer<'m>(&'m mut [u8]);
+
+impl Buffer<'_> {
+    /// Stores entries, as far as they fit. A record that is cut off tells the guest that the buffer was too small for it.
+    fn store<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) {
+        for entry in entries {
+            for part in [&entry.header()[..], entry.name.as_bytes()] {
+                let length = part.len().min(self.0.len());
+                let (slot, tail) = std::mem::take(&mut self.0).split_at_mut(length);
+                slot.copy_from_slice(&part[..length]);
+                self.0 = tail;
+            }
+            if self.0.is_empty() {
+                return;
+            }
+        }
+    }
 }
 
-fn volume_entries(wasi: &Wasi, directory: &VolumeDirectory) -> Result<Vec<Entry>, Errno> {
-    let mut entries = own_entries(volume_inode(directory.inode));
-    let listed = wasi.volume(directory.volume)?.list(directory.inode)?;
-    entries.extend(listed.map(|(name, inode, file_type)| Entry {
-        cookie: cookie(name),
+fn list_volume(
+    wasi: &Wasi,
+    directory: &VolumeDirectory,
+    after: u64,
+    to: &mut Buffer<'_>,
+) -> Result<(), Failure> {
+    let own = own_entries(volume_inode(directory.inode));
+    to.store(own.into_iter().filter(|entry| entry.cookie > after));
+    let listed = wasi.volume(directory.volume)?;
+    let listed = listed.list(directory.inode, after)?;
+    to.store(listed.map(|(cookie, name, inode, file_type)| Entry {
+        cookie,
         inode: volume_inode(inode),
         file_type,
-        name: name.to_owned(),
+        name,
     }));
-    Ok(entries)
+    Ok(())
 }
 
-fn host_entries(wasi: &Wasi, directory: &Directory) -> io::Result<Vec<Entry>> {
-    let metadata = directory.handle.dir_metadata()?;
-    let own_inode = wasi.inode(metadata.dev(), metadata.ino(), &directory.origin);
-    let mut entries = own_entries(own_inode);
-    for entry in directory.handle.entries()? {
-        let entry = entry?;
-        let name = entry.file_name().into_string();
-        let name = name.map_err(|_| rustix::io::Errno::ILSEQ)?;
-        let file_type = match entry.file_type() {
-            // Where the listing does not tell types, the entry was looked at, and it has gone meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file_type => file_type?.into(),
-        };
-        let origin = directory.origin.join(&name);
-        entries.push(Entry {
-            cookie: cookie(&name),
-            inode: wasi.inode(metadata.dev(), entry.ino(), &origin),
-            file_type,
-            name,
-        });
-    }
-    Ok(entries)
+fn list_host(wasi: &mut Wasi, fd: u32, after: u64, to: &mut Buffer<'_>) -> Result<(), Failure> {
+    let (listing, metadata) = wasi.host_listing(fd)?;
+    let origin = &wasi.descriptors.directory(fd)?.origin;
+    let own = own_entries(wasi.inode(metadata.dev(), metadata.ino(), origin));
+    to.store(own.into_iter().filter(|entry| entry.cookie > after));
+    to.store(listing.after(after).iter().map(|entry| Entry {
+        cookie: entry.cookie,
+        inode: wasi.inode(metadata.dev(), entry.inode, &origin.join(&entry.name)),
+        file_type: entry.file_type,
+        name: &entry.name,
+    }));
+    Ok(())
 }
 
 pub(crate) fn fd_readdir(
@@ -116,20 +111,14 @@ pub(crate) fn fd_readdir(
     used: u32,
 ) -> Outcome {
     memory.check(used, 4)?;
-    let mut rest = memory.bytes_mut(buf, buf_length)?;
-    for entry in entries(wasi, fd, cookie)? {
-        // A record that is cut off tells the guest that the buffer was too small for it.
-        for part in [&entry.header()[..], entry.name.as_bytes()] {
-            let length = part.len().min(rest.len());
-            let (slot, tail) = rest.split_at_mut(length);
-            slot.copy_from_slice(&part[..length]);
-            rest = tail;
+    let mut buffer = Buffer(memory.bytes_mut(buf, buf_length)?);
+    match wasi.descriptors.get(fd)? {
+        Descriptor::VolumeDirectory(directory) => {
+            list_volume(wasi, directory, cookie, &mut buffer)?;
         }
-        if rest.is_empty() {
-            break;
-        }
+        _ => list_host(wasi, fd, cookie, &mut buffer)?,
     }
-    let unused = u32::try_from(rest.len()).map_err(|_| Errno::Overflow)?;
+    let unused = u32::try_from(buffer.0.len()).map_err(|_| Errno::Overflow)?;
     Ok(memory.write_u32(used, buf_length - unused)?)
 }
 

@@ -49,6 +49,7 @@ mod errno;
 mod files;
 mod generation;
 mod interrupt;
+mod listing;
 mod locate;
 mod memory;
 mod paths;

@@ -257,6 +257,7 @@ impl Wasi {
             stdin_probe: false,
             stopped_at_stdin: false,
             accepted,
+            listing: None,
         })
     }
 }

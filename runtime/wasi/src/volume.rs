@@ -12,6 +12,7 @@
 mod changes;
 mod content;
 pub(crate) mod encoding;
+mod entries;
 pub(crate) mod outside;
 mod paths;
 pub(crate) mod tree;
@@ -19,6 +20,7 @@ pub(crate) mod tree;
 pub(crate) use changes::{OpenHow, without_slash};
 use content::Content;
 pub use content::VolumeMemory;
+pub(crate) use entries::cookie;
 pub use outside::{VolumeEntry, VolumeError};
 pub use tree::VolumeTree;
 pub(crate) use tree::{Inode, ROOT};
@@ -307,16 +309,17 @@ impl Volume {
         }
     }
 
-    /// The entries of a directory, by name.
+    /// The entries of a directory whose cookies are above `after`, in the order of their cookies.
     pub(crate) fn list(
         &self,
         inode: Inode,
-    ) -> Result<impl Iterator<Item = (&str, Inode, FileType)>, Errno> {
+        after: u64,
+    ) -> Result<impl Iterator<Item = (u64, &str, Inode, FileType)>, Errno> {
         let directory = self.tree.directory(inode).ok_or(Errno::Notdir)?;
-        let entries = directory.entries.iter();
-        Ok(entries.filter_map(|(name, inode)| {
-            let node = self.tree.node(*inode)?;
-            Some((name.as_str(), *inode, file_type(node)))
+        let entries = directory.entries.after(after);
+        Ok(entries.filter_map(|(cookie, name, inode)| {
+            let node = self.tree.node(inode)?;
+            Some((cookie, name, inode, file_type(node)))
         }))
     }
 }

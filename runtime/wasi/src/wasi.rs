@@ -3,6 +3,7 @@
 use crate::clocks::Clocks;
 use crate::descriptors::{Access, Descriptor, Descriptors, Directory, Origin, VolumeDirectory};
 use crate::interrupt::Interrupter;
+use crate::listing::Listing;
 use crate::random::Random;
 use crate::restore::AcceptedChange;
 use crate::saved_state::PendingWait;
@@ -14,6 +15,7 @@ use cap_std::fs::Dir;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The number of the first granted directory, as every libc expects.
 const PREOPENS_FIRST: u32 = 3;
@@ -130,6 +132,8 @@ pub struct Wasi {
     pub(crate) stdin_probe: bool,
     pub(crate) stopped_at_stdin: bool,
     pub(crate) accepted: Vec<AcceptedChange>,
+    /// The last directory of the host that was listed.
+    pub(crate) listing: Option<Arc<Listing>>,
 }
 
 impl Wasi {
@@ -160,6 +164,7 @@ impl Wasi {
             stdin_probe: false,
             stopped_at_stdin: false,
             accepted: Vec::new(),
+            listing: None,
         };
         wasi.open_streams().map_err(WasiError::Resources)?;
         for preopen in config.preopens {

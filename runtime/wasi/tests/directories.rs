@@ -264,3 +264,22 @@ fn a_directory_that_does_not_exist_cannot_be_granted() {
     }
     assert_eq!(preopens(guest.dir.path()).len(), 1);
 }
+
+#[test]
+fn what_others_change_in_a_directory_that_was_listed_long_after_its_last_change_is_listed() {
+    let mut guest = populated(300);
+    // From then on the listing may be kept.
+    std::thread::sleep(std::time::Duration::from_millis(3200));
+    assert_eq!(guest.list(DIR, 500).len(), 302);
+    assert_eq!(guest.list(DIR, 500).len(), 302);
+    fs::write(guest.host("another"), "").expect("a file");
+    assert!(guest.list(DIR, 500).contains(&"another".to_owned()));
+    fs::remove_file(guest.host("another")).expect("it is there");
+    assert_eq!(guest.list(DIR, 500).len(), 302);
+    fs::remove_file(guest.host("file7")).expect("it is there");
+    fs::create_dir(guest.host("file7")).expect("a directory");
+    let (entries, _) = guest.readdir(DIR, 20_000, 0).expect("a listing");
+    let replaced = entries.iter().find(|entry| entry.name == "file7");
+    let directory = FileType::Directory as u8;
+    assert_eq!(replaced.map(|entry| entry.file_type), Some(directory));
+}

@@ -77,8 +77,8 @@ impl Node {
             }
             NodeKind::Directory(directory) => {
                 to.u8(KIND_DIRECTORY);
-                to.list(&directory.entries, |to, (name, inode)| {
-                    to.bytes(name.as_bytes());
+                to.list(directory.entries.keyed(), |to, (key, inode)| {
+                    to.bytes(key.name().as_bytes());
                     to.u32(*inode);
                 });
             }
@@ -148,15 +148,12 @@ fn directory(from: &mut Reader<'_>) -> Result<Directory, DecodeError> {
     let mut directory = Directory::default();
     for _ in 0..from.count()? {
         let name = from.utf8()?;
-        let last = directory.entries.last_key_value();
-        let in_order = last.is_none_or(|(last, _)| *last < name);
         let possible = !matches!(name.as_str(), "" | "." | "..")
             && name.len() <= NAME_BYTES_MAX
             && !name.contains(['/', '\0']);
-        if !in_order || !possible {
+        if !possible || !directory.entries.push(name, from.u32()?) {
             return Err(from.invalid("a name that is out of order or that no entry could have"));
         }
-        directory.entries.insert(name, from.u32()?);
     }
     Ok(directory)
 }
@@ -172,7 +169,8 @@ fn count_links(tree: &mut VolumeTree) -> Result<(), &'static str> {
     let mut left = vec![ROOT];
     while let Some(here) = left.pop() {
         let entries = tree.directory(here).into_iter();
-        for inode in entries.flat_map(|directory| directory.entries.values().copied()) {
+        for inode in entries.flat_map(|directory| directory.entries.iter().map(|(_, inode)| inode))
+        {
             if !tree.inodes.contains_key(&inode) {
                 return Err("an entry that leads nowhere");
             }

@@ -105,8 +105,11 @@ impl Volume {
                 let name = path.rsplit('/').next().unwrap_or(path);
                 return Ok(vec![entry(name, inode)?]);
             }
-            let listed = self.list(inode)?;
-            listed.map(|(name, inode, _)| entry(name, inode)).collect()
+            let listed = self.list(inode, 0)?;
+            let entries = listed.map(|(_, name, inode, _)| entry(name, inode));
+            let mut entries = entries.collect::<Result<Vec<_>, Errno>>()?;
+            entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            Ok(entries)
         };
         entries().map_err(self.failed("list", path))
     }
@@ -230,8 +233,8 @@ impl SavedState {
                 return Some(path);
             }
             let entries = volume.tree.directory(here).into_iter();
-            for (name, inode) in entries.flat_map(|directory| &directory.entries) {
-                way.push((*inode, format!("{}/{name}", path.trim_end_matches('/'))));
+            for (name, inode) in entries.flat_map(|directory| directory.entries.iter()) {
+                way.push((inode, format!("{}/{name}", path.trim_end_matches('/'))));
             }
         }
         None

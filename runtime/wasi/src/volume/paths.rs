@@ -73,7 +73,7 @@ impl Volume {
             }
             let is_last = left.is_empty();
             let directory = self.tree.directory(here).ok_or(Errno::Notdir)?;
-            let inode = directory.entries.get(&name).copied();
+            let inode = directory.entries.get(&name);
             if is_last && is_directory && makes_file {
                 return Err(Errno::Isdir);
             }

@@ -1,5 +1,6 @@
 //! What is in a volume, but for the bytes of files: a table of inodes, as file systems have it.
 
+use super::entries::Entries;
 use std::collections::BTreeMap;
 
 /// The number of an inode within its volume.
@@ -79,7 +80,7 @@ pub(crate) struct Run {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directory {
-    pub entries: BTreeMap<String, Inode>,
+    pub entries: Entries,
     /// The directory that has an entry for this one; the root's is itself.
     pub parent: Inode,
 }

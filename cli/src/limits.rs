@@ -24,7 +24,7 @@ pub(crate) struct LimitArgs {
     /// How many descriptors may be open at once; beyond that, opening fails
     #[arg(long, value_name = "N")]
     pub max_descriptors: Option<u32>,
-    /// How much the files of each volume may hold; beyond that, writing fails
+    /// How much the files of each volume may hold, and their names beside that; beyond that, writing and creating fail
     #[arg(long, value_name = "SIZE")]
     pub max_volume_size: Option<Size>,
     /// How much native stack the program may use; beyond that, it traps [default: 16MiB, 32MiB when resumed]

@@ -24,8 +24,8 @@ pub struct Limits {
     /// How many descriptors may be open, those of streams and granted directories included. Beyond that, functions of WASI
     /// fail with [`wsnap_wasi::Errno::Mfile`].
     pub descriptors: Option<u32>,
-    /// How much the files of each volume may hold, in bytes, counted in whole pages of 4096. Beyond that, functions of WASI
-    /// fail with [`wsnap_wasi::Errno::Nospc`].
+    /// How much the files of each volume may hold, in bytes, counted in whole pages of 4096; their names may take as much
+    /// again, counted with 80 bytes more for each. Beyond that, functions of WASI fail with [`wsnap_wasi::Errno::Nospc`].
     pub volume_bytes: Option<u64>,
 }
 

@@ -11,7 +11,10 @@ use crate::streams::Standard;
 use crate::types::{FdFlags, FdStat, FileStat, FileType, ReceiveFlags, Rights, flags};
 use crate::volume_calls::check_offset;
 use crate::wasi::Wasi;
-use rustix::fs::{Advice, FallocateFlags, Timespec, Timestamps, UTIME_OMIT, fadvise, fallocate};
+use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, Timespec, Timestamps, UTIME_OMIT, fadvise, fallocate,
+    utimensat,
+};
 use rustix::io::{ReadWriteFlags, preadv, pwritev, pwritev2, retry_on_intr};
 use std::num::NonZeroU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -541,7 +544,10 @@ pub(crate) fn fd_filestat_set_times(
         | Descriptor::VolumeFile(_) => {
             return Err(Errno::Badf.into());
         }
-        Descriptor::Directory(directory) => rustix::fs::futimens(&directory.handle, &times)?,
+        // By a path, because the descriptor of a directory may be good for nothing else.
+        Descriptor::Directory(directory) => {
+            utimensat(&directory.handle, ".", &times, AtFlags::empty())?;
+        }
         Descriptor::File(file) => rustix::fs::futimens(&file.handle, &times)?,
         Descriptor::Lost(_) => return Err(Errno::Stale.into()),
     }

@@ -29,7 +29,7 @@ use crate::errno::Errno;
 use crate::types::FileType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IoSlice, IoSliceMut};
-use tree::{Directory, File, Node, NodeKind, PAGE_BYTES, Times};
+use tree::{Directory, File, Node, NodeKind, PAGE_BYTES, TABLE_BYTES_MAX, Times};
 
 /// A volume to give to a new program, empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,10 @@ pub struct Volume {
     /// Numbers below `next_inode` that stand for nothing.
     free_inodes: BTreeSet<Inode>,
     next_inode: Inode,
+    /// How much inodes and entries take, as [`VolumeTree::table_bytes`] counts.
+    table_bytes: u64,
+    /// How much they may take.
+    table_limit: u64,
 }
 
 /// What is known about a file, directory or link.
@@ -98,6 +102,8 @@ impl Volume {
             guest_path,
             next_inode: last + 1,
             free_inodes,
+            table_bytes: tree.table_bytes(),
+            table_limit: TABLE_BYTES_MAX,
             tree,
             content,
             open: BTreeMap::new(),
@@ -169,9 +175,10 @@ impl Volume {
         Ok(())
     }
 
-    /// Lets its files have at most so many bytes, in whole pages.
+    /// Lets its files have at most so many bytes, in whole pages, and all inodes and entries as many again.
     pub(crate) fn set_limit(&mut self, limit_bytes: u64) {
         self.content.limit = limit_bytes / PAGE_BYTES;
+        self.table_limit = limit_bytes.min(TABLE_BYTES_MAX);
     }
 
     fn node(&self, inode: Inode) -> Result<&Node, Errno> {

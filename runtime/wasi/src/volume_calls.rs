@@ -39,7 +39,8 @@ impl Wasi {
         volume.set_memory(memory)
     }
 
-    /// Lets the files of each volume have at most so many bytes, in whole pages; what is there already stays.
+    /// Lets the files of each volume have at most so many bytes, in whole pages, and their names and what else is known of
+    /// them as many again; what is there already stays.
     pub fn set_volume_limit(&mut self, limit_bytes: u64) {
         for volume in &mut self.volumes {
             volume.set_limit(limit_bytes);

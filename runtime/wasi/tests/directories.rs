@@ -5,6 +5,7 @@ mod common;
 use common::{DATA, DIR, Guest, OUT, READ, preopens, returned};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use wsnap_wasi::{Errno, FileType, OFlags, Preopen, WasiError};
 
 struct Entry {
@@ -282,4 +283,23 @@ fn what_others_change_in_a_directory_that_was_listed_long_after_its_last_change_
     let replaced = entries.iter().find(|entry| entry.name == "file7");
     let directory = FileType::Directory as u8;
     assert_eq!(replaced.map(|entry| entry.file_type), Some(directory));
+}
+
+#[test]
+fn the_times_of_granted_opened_and_removed_directories_can_be_set() {
+    let mut guest = Guest::new();
+    fs::create_dir(guest.host("d")).expect("a directory");
+    let inner = guest.open("d", OFlags::DIRECTORY, READ).expect("it exists");
+    for (fd, path) in [(DIR, "."), (inner, "d")] {
+        let set = call!(guest.fd_filestat_set_times(fd, 5_000_000_000, 7_000_000_009, 1 | 4));
+        assert_eq!(returned(set), Ok(()));
+        let metadata = fs::metadata(guest.host(path)).expect("it exists");
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        assert_eq!((metadata.atime(), modified), (5, (7, 9)));
+    }
+    fs::remove_dir(guest.host("d")).expect("it exists");
+    let set = call!(guest.fd_filestat_set_times(inner, 0, 11_000_000_000, 4));
+    assert_eq!(returned(set), Ok(()));
+    assert_eq!(returned(call!(guest.fd_filestat_get(inner, OUT))), Ok(()));
+    assert_eq!(guest.u64(OUT + 48), 11_000_000_000);
 }

@@ -3,7 +3,7 @@
 use super::Volume;
 use super::paths::{Entry, Located};
 use super::tree::{
-    Directory, File, INODES_MAX, Inode, Node, NodeKind, ROOT, TARGET_BYTES_MAX, Times,
+    Directory, File, INODES_MAX, Inode, Node, NodeKind, ROOT, TARGET_BYTES_MAX, Times, entry_bytes,
 };
 use crate::errno::Errno;
 
@@ -83,6 +83,8 @@ impl Volume {
         if self.tree.inodes.len() >= INODES_MAX {
             return Err(Errno::Nospc);
         }
+        let table_bytes = kind.table_bytes();
+        self.check_table(table_bytes + entry_bytes(&entry.name))?;
         let inode = self.free_inodes.pop_first().unwrap_or(self.next_inode);
         self.next_inode = self.next_inode.max(inode + 1);
         let node = Node {
@@ -91,8 +93,17 @@ impl Volume {
             kind,
         };
         self.tree.inodes.insert(inode, node);
+        self.table_bytes += table_bytes;
         self.enter(entry, inode, now_ns)?;
         Ok(inode)
+    }
+
+    /// Whether there is room for so many more bytes of inodes and entries.
+    fn check_table(&self, more_bytes: u64) -> Result<(), Errno> {
+        match self.table_bytes.saturating_add(more_bytes) <= self.table_limit {
+            true => Ok(()),
+            false => Err(Errno::Nospc),
+        }
     }
 
     /// Makes `entry` lead to `inode`.
@@ -101,6 +112,7 @@ impl Volume {
         self.directory_mut(parent, now_ns)?
             .entries
             .insert(entry.name.clone(), inode);
+        self.table_bytes += entry_bytes(&entry.name);
         let node = self.node_mut(inode)?;
         node.links += 1;
         node.times.changed_ns = now_ns;
@@ -114,6 +126,7 @@ impl Volume {
     fn leave(&mut self, entry: &Entry, now_ns: u64) -> Result<(), Errno> {
         let directory = self.directory_mut(entry.parent, now_ns)?;
         let inode = directory.entries.remove(&entry.name).ok_or(Errno::Noent)?;
+        self.table_bytes -= entry_bytes(&entry.name);
         let node = self.node_mut(inode)?;
         node.links -= 1;
         node.times.changed_ns = now_ns;
@@ -179,6 +192,7 @@ impl Volume {
         if self.node(inode)?.links == u32::MAX {
             return Err(Errno::Mlink);
         }
+        self.check_table(entry_bytes(&entry.name))?;
         self.enter(&entry, inode, now_ns)
     }
 
@@ -207,6 +221,10 @@ impl Volume {
         if self.node(to.parent)?.links == 0 {
             return Err(Errno::Noent);
         }
+        if to.inode.is_none() {
+            let more_bytes = entry_bytes(&to.name).saturating_sub(entry_bytes(&from.name));
+            self.check_table(more_bytes)?;
+        }
         if let Some(replaced) = to.inode {
             if replaced == inode {
                 return Ok(());
@@ -227,6 +245,7 @@ impl Volume {
         self.enter(&to, inode, now_ns)?;
         let directory = self.directory_mut(from.parent, now_ns)?;
         directory.entries.remove(&from.name);
+        self.table_bytes -= entry_bytes(&from.name);
         self.node_mut(inode)?.links -= 1;
         Ok(())
     }
@@ -310,9 +329,13 @@ impl Volume {
         }
         let node = self.tree.inodes.remove(&inode);
         self.free_inodes.insert(inode);
-        match node.map(|node| node.kind) {
-            Some(NodeKind::File(file)) => self.content.discard(file),
-            _ => Ok(()),
+        let Some(kind) = node.map(|node| node.kind) else {
+            return Ok(());
+        };
+        self.table_bytes -= kind.table_bytes();
+        match kind {
+            NodeKind::File(file) => self.content.discard(file),
+            NodeKind::Directory(_) | NodeKind::Link(_) => Ok(()),
         }
     }
 }

@@ -21,6 +21,16 @@ pub(crate) const TARGET_BYTES_MAX: usize = 4095;
 /// The longest file, in bytes: what a guest's signed offset can name.
 pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
+/// How much all inodes and entries of a volume may take, as [`VolumeTree::table_bytes`] counts: 256 MiB. All of it is in the
+/// host's memory, and in every image.
+pub(crate) const TABLE_BYTES_MAX: u64 = 1 << 28;
+
+/// What is counted for each inode, in bytes; a saved state has as much of it.
+const NODE_BYTES: u64 = 64;
+
+/// What is counted for each entry beside its name, in bytes.
+const ENTRY_BYTES: u64 = 16;
+
 /// The unit in which content is kept, in bytes.
 pub(crate) const PAGE_BYTES: u64 = 4096;
 
@@ -95,6 +105,21 @@ impl Times {
     }
 }
 
+impl NodeKind {
+    /// What is counted for an inode.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        match self {
+            NodeKind::Link(target) => NODE_BYTES + target.len() as u64,
+            NodeKind::File(_) | NodeKind::Directory(_) => NODE_BYTES,
+        }
+    }
+}
+
+/// What is counted for an entry of this name.
+pub(crate) fn entry_bytes(name: &str) -> u64 {
+    ENTRY_BYTES + name.len() as u64
+}
+
 impl Default for VolumeTree {
     /// An empty root directory.
     fn default() -> VolumeTree {
@@ -127,6 +152,21 @@ impl VolumeTree {
             NodeKind::File(file) => Some(file),
             NodeKind::Directory(_) | NodeKind::Link(_) => None,
         }
+    }
+
+    /// How much all inodes and entries take, as they are counted.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        let entries = |node: &Node| match &node.kind {
+            NodeKind::Directory(directory) => {
+                let names = directory.entries.iter();
+                names.map(|(name, _)| entry_bytes(name)).sum()
+            }
+            NodeKind::File(_) | NodeKind::Link(_) => 0,
+        };
+        let nodes = self.inodes.values();
+        nodes
+            .map(|node| node.kind.table_bytes() + entries(node))
+            .sum()
     }
 
     /// What exists although no entry leads to it.

@@ -1,7 +1,7 @@
 //! Sockets that a program is given to accept connections on.
 
 use std::fmt;
-use std::net::{TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::str::FromStr;
 
 use crate::failure::Failure;
@@ -57,22 +57,32 @@ impl Listen {
         addresses.iter().map(Self::open).collect()
     }
 
+    /// The addresses of `listeners`, which listen on `addresses`, that nobody knows yet, since any port would do.
+    pub(crate) fn chosen(addresses: &[Self], listeners: &[TcpListener]) -> Vec<SocketAddr> {
+        let opened = addresses.iter().zip(listeners);
+        let chosen = opened.filter(|(address, _)| address.port == 0);
+        chosen
+            .filter_map(|(_, listener)| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// Tells which addresses were chosen. Not before the program can be suspended: whoever reads it may do so at once.
+    pub(crate) fn announce(chosen: &[SocketAddr]) {
+        for address in chosen {
+            output::message(format_args!("listening on {address}"));
+        }
+    }
+
     fn open(&self) -> Result<TcpListener, Failure> {
         let resolved = (self.host.as_str(), self.port).to_socket_addrs();
         let bound = resolved.and_then(|addresses| {
             let addresses: Vec<_> = addresses.collect();
             TcpListener::bind(&*addresses)
         });
-        let listener = bound.map_err(|error| {
+        bound.map_err(|error| {
             Failure::new(format!("cannot listen on {self}: {error}"))
                 .hint("another address or port to --tcplisten may do")
-        })?;
-        if self.port == 0
-            && let Ok(address) = listener.local_addr()
-        {
-            output::message(format_args!("listening on {address}"));
-        }
-        Ok(listener)
+        })
     }
 }
 

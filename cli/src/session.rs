@@ -26,6 +26,7 @@ mod signals;
 mod timer;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub(crate) struct Session<'a> {
     keeper: Arc<Keeper>,
     directories: &'a [Directory],
     listeners: &'a [Listen],
+    /// Where the program listens, as far as the flags do not say it.
+    chosen: Vec<SocketAddr>,
     /// Opened when it is first needed, because a program that nobody stops needs none.
     store: Option<Store>,
 }
@@ -107,6 +110,7 @@ impl<'a> Session<'a> {
             keeper: Arc::new(Keeper::new(name.clone(), id_file, labels, parent)),
             directories,
             listeners: &[],
+            chosen: Vec::new(),
             store: None,
         };
         if name.is_some() || options.stop_at.is_some() {
@@ -129,6 +133,7 @@ impl<'a> Session<'a> {
         let requests = Requests::new(instance.handle());
         // Signals first: whoever finds the program in the register may send one.
         signals::watch(requests.clone()).map_err(|error| cannot_start(&error))?;
+        Listen::announce(&self.chosen);
         let registration = self.register(label, &requests, &instance.handle())?;
         own::keep(
             &mut instance,
@@ -189,15 +194,18 @@ impl<'a> Session<'a> {
 
     /// Whether the program's time is up, and it is to end for it: then the exit code.
     fn killed(&self, requests: &[Request]) -> Option<ExitCode> {
+        // Whoever else asked for a stop meanwhile wants an image.
+        let is_deadline = |request: &Request| request.stop_cause().deadline().is_some();
+        let all = requests.iter().all(is_deadline);
+        all.then(|| self.end_of_time(deadline(requests))).flatten()
+    }
+
+    /// Ends the program, unless its time is not up, or it is to be suspended then: the exit code.
+    fn end_of_time(&self, deadline: Option<(&str, &str)>) -> Option<ExitCode> {
         if self.options.limits.on_timeout == OnTimeout::Suspend {
             return None;
         }
-        // Whoever else asked for a stop meanwhile wants an image.
-        let deadlines = requests
-            .iter()
-            .map(|request| request.stop_cause().deadline());
-        let deadlines: Vec<_> = deadlines.collect::<Option<_>>()?;
-        let (what, flag) = deadlines.first()?;
+        let (what, flag) = deadline?;
         let failure = Failure::new(format!("the program's {what} is up ({flag})"));
         failure
             .hint("--on-timeout suspend stores it instead, so that it can go on later")
@@ -226,6 +234,7 @@ impl<'a> Session<'a> {
             &requests,
             &mut captured,
         );
+        let deadline = deadline(&requests);
         for request in requests {
             request.answer(match &taken {
                 Ok(taken) => Answer::image(taken),
@@ -243,6 +252,11 @@ impl<'a> Session<'a> {
                 if captured && cause.is_flag() {
                     return Some(ExitCode::from(failure::OTHER));
                 }
+                if let Some(code) = self.end_of_time(deadline) {
+                    return Some(code);
+                }
+                // Nothing will be another way when it waits for its input the next time.
+                instance.wasi().set_stdin_probe(false);
                 output::message("the program goes on, so that nothing is lost");
                 None
             }
@@ -335,9 +349,14 @@ impl<'a> Session<'a> {
         ));
     }
 
-    /// Whoever resumes the program is told to listen on these addresses for it.
-    pub fn listening(self, listeners: &'a [Listen]) -> Self {
-        Self { listeners, ..self }
+    /// The program listens on these addresses: on those that were `chosen` where the flags left it open. Whoever resumes it is
+    /// told to do the same for it.
+    pub fn listening(self, listeners: &'a [Listen], chosen: Vec<SocketAddr>) -> Self {
+        Self {
+            listeners,
+            chosen,
+            ..self
+        }
     }
 
     fn resume_command(&self, id: ImageId) -> Vec<String> {
@@ -383,6 +402,12 @@ fn stop_cause(reason: &StopReason, requests: &[Request]) -> Option<StopCause> {
         StopReason::Stdin => Some(StopCause::Stdin),
         _ => requests.first().map(Request::stop_cause),
     }
+}
+
+/// The limit of time that one of the requests says is reached, and its flag.
+fn deadline(requests: &[Request]) -> Option<(&'static str, &'static str)> {
+    let mut causes = requests.iter().map(Request::stop_cause);
+    causes.find_map(StopCause::deadline)
 }
 
 fn finish(end: Outcome) -> Result<ExitCode, Failure> {

@@ -141,3 +141,23 @@ fn a_program_that_may_not_grow_traps_if_that_is_wanted() {
         outcome => panic!("{outcome:?}"),
     }
 }
+
+#[test]
+fn a_limited_program_goes_on_in_place_more_often_than_the_engine_counts_instances_by_itself() {
+    const STOPS: u32 = 10_100;
+    let mut instance = started(&program(), 10_200);
+    let limits = Limits {
+        memory_bytes: Some(7 * PAGE),
+        table_elements: Some(5),
+        ..Limits::default()
+    };
+    instance.set_limits(limits).expect("it is small");
+    for stop in 0..STOPS {
+        instance.stop_at_safepoint(1);
+        match instance.run().expect("it goes on") {
+            Outcome::Suspended(_) => {}
+            outcome => panic!("{outcome:?} after {stop} stops"),
+        }
+    }
+    assert_eq!(sizes(instance.run().expect("it goes on")), (7, 5));
+}

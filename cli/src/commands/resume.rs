@@ -1,5 +1,6 @@
 //! `wsnap resume`.
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -81,9 +82,10 @@ impl Resume {
         let name = self.name(&store)?;
         // Whoever has lost the record can still go on from the image.
         let parent = store.record_of(id).ok().flatten().map(|record| record.id);
-        let session = Session::prepare(places, &self.options, name, parent, &self.directories)?
-            .listening(&self.listeners);
-        let wasi = Wasi::restore(&state, self.grants()?)?;
+        let session = Session::prepare(places, &self.options, name, parent, &self.directories)?;
+        let listeners = Listen::open_all(&self.listeners)?;
+        let chosen = Listen::chosen(&self.listeners, &listeners);
+        let wasi = Wasi::restore(&state, self.grants(listeners)?)?;
         for change in wasi.accepted_changes() {
             output::message(output::printable(&change.to_string()));
         }
@@ -99,7 +101,9 @@ impl Resume {
         let instance = program
             .resume(&image, wasi)
             .map_err(|error| Failure::from(error).about(format!("image {id}")))?;
-        session.run(instance, &label)
+        session
+            .listening(&self.listeners, chosen)
+            .run(instance, &label)
     }
 
     /// A program that is resumed by its name keeps it.
@@ -113,10 +117,10 @@ impl Resume {
         Ok(is_name.then(|| self.reference.clone()))
     }
 
-    fn grants(&self) -> Result<Grants, Failure> {
+    fn grants(&self, listeners: Vec<TcpListener>) -> Result<Grants, Failure> {
         Ok(Grants {
             preopens: Directory::open_all(&self.directories)?,
-            listeners: Listen::open_all(&self.listeners)?,
+            listeners,
             env: Variable::resolve_all(&self.variables)?,
             files: self.files.into(),
             ..Grants::default()

@@ -1,6 +1,7 @@
 //! `wsnap run`.
 
 use std::ffi::OsString;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -72,7 +73,9 @@ impl Run {
     pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
         let (path, arguments) = self.module_and_arguments()?;
         let wasm = program::read_module(&path)?;
-        let wasi = self.wasi(&path, &arguments)?;
+        let listeners = Listen::open_all(&self.listeners)?;
+        let chosen = Listen::chosen(&self.listeners, &listeners);
+        let wasi = self.wasi(&path, &arguments, listeners)?;
         let session = self.session(places)?;
         let label = path.display().to_string();
         let engine = self.settings().engine(places)?;
@@ -83,8 +86,13 @@ impl Run {
             .start(wasi, call)
             .map_err(|error| Failure::from(error).about(&label))?;
         match session {
-            Some(session) => session.run(instance, &label),
-            None => session::run_bare(instance, &self.options.limits),
+            Some(session) => session
+                .listening(&self.listeners, chosen)
+                .run(instance, &label),
+            None => {
+                Listen::announce(&chosen);
+                session::run_bare(instance, &self.options.limits)
+            }
         }
     }
 
@@ -94,7 +102,7 @@ impl Run {
         }
         let name = self.options.name.clone();
         let session = Session::prepare(places, &self.options, name, None, &self.directories)?;
-        Ok(Some(session.listening(&self.listeners)))
+        Ok(Some(session))
     }
 
     fn settings(&self) -> Settings {
@@ -123,7 +131,12 @@ impl Run {
         Ok((module.into(), texts))
     }
 
-    fn wasi(&self, path: &Path, arguments: &[String]) -> Result<Wasi, Failure> {
+    fn wasi(
+        &self,
+        path: &Path,
+        arguments: &[String],
+        listeners: Vec<TcpListener>,
+    ) -> Result<Wasi, Failure> {
         let mut args = vec![program_name(path)];
         args.extend_from_slice(arguments);
         Ok(Wasi::new(WasiConfig {
@@ -131,7 +144,7 @@ impl Run {
             env: Variable::resolve_all(&self.variables)?,
             preopens: Directory::open_all(&self.directories)?,
             volumes: NewVolume::grant_all(&self.volumes)?,
-            listeners: Listen::open_all(&self.listeners)?,
+            listeners,
             deterministic_seed: self.deterministic.then(|| random_key(self.seed)),
             ..WasiConfig::default()
         })?)

@@ -1,6 +1,10 @@
 //! How processes end, and what they say.
 
-use crate::sandbox::Sandbox;
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::sandbox::{Sandbox, until};
 use serde_json::Value;
 
 const SUSPENDED: i32 = 85;
@@ -105,7 +109,7 @@ fn a_suspension_is_reported_as_json_with_the_words_that_resume() {
     let (stdout, stderr) = sandbox.expect(SUSPENDED, &run);
     assert_eq!(stdout, "", "standard output is the program's");
     let report: Value = serde_json::from_str(&stderr).expect("one line of JSON");
-    let id = std::fs::read_to_string(sandbox.path("id")).expect("the id file");
+    let id = fs::read_to_string(sandbox.path("id")).expect("the id file");
     assert_eq!(report["suspended"]["id"], id.trim());
     assert_eq!(report["suspended"]["cause"], "safepoint");
     let words: Vec<&str> = report["suspended"]["resume"]
@@ -191,18 +195,18 @@ fn verify_names_the_damaged_image_and_exits_with_1() {
         ],
     );
     sandbox.expect(0, &["verify"]);
-    let layer = std::fs::read_dir(sandbox.path("store/layers"))
+    let layer = fs::read_dir(sandbox.path("store/layers"))
         .expect("the layers")
         .next()
         .expect("one layer")
         .expect("an entry")
         .path();
-    let mut bytes = std::fs::read(&layer).expect("a layer");
+    let mut bytes = fs::read(&layer).expect("a layer");
     *bytes.last_mut().expect("not empty") ^= 1;
-    std::fs::remove_file(&layer).expect("removed");
-    std::fs::write(&layer, bytes).expect("damaged");
+    fs::remove_file(&layer).expect("removed");
+    fs::write(&layer, bytes).expect("damaged");
 
-    let bad = std::fs::read_to_string(sandbox.path("bad")).expect("the id");
+    let bad = fs::read_to_string(sandbox.path("bad")).expect("the id");
     let (stdout, stderr) = sandbox.expect(1, &["verify"]);
     let damaged: Vec<_> = stdout
         .lines()
@@ -246,8 +250,8 @@ fn a_reader_of_results_that_leaves_early_causes_no_message() {
     let sandbox = Sandbox::new();
     let mut child = sandbox
         .command(&["completions", "bash"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
     // The script is longer than a pipe holds, so it cannot have been written whole before this.
@@ -296,8 +300,57 @@ fn a_seed_decides_all_random_bytes_also_behind_a_stop() {
     assert_ne!(seven, zero);
     let (code, mut stopped) = run(&["--seed", "7", "--stop-at", "safepoint=2", "--id-file", "id"]);
     assert_eq!(code, Some(85));
-    let id = std::fs::read_to_string(sandbox.path("id")).expect("an id");
+    let id = fs::read_to_string(sandbox.path("id")).expect("an id");
     stopped.extend(sandbox.run(&["resume", id.trim()]).stdout);
     assert_eq!(stopped, seven);
     sandbox.expect(2, &["run", "--seed", "7", "draws.wat"]);
+}
+
+/// Opens the pipe `p` in its first granted directory and removes it, which no image can tell of; then copies a byte from
+/// standard input to standard output.
+const HOLDS_A_REMOVED_PIPE: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "p")
+  (data (i32.const 8) "\10\00\00\00\01\00\00\00")
+  (func (export "_start")
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0)
+          (i64.const 0x42) (i64.const 0) (i32.const 0) (i32.const 32))
+      (then (unreachable)))
+    (if (call $unlink (i32.const 3) (i32.const 0) (i32.const 1)) (then (unreachable)))
+    (drop (call $read (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 40)))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 40)))))"#;
+
+#[test]
+fn a_program_that_cannot_be_stored_where_it_waits_for_input_is_told_of_once_and_goes_on() {
+    let sandbox = Sandbox::new();
+    sandbox.write("pipe.wat", HOLDS_A_REMOVED_PIPE);
+    let directory = sandbox.path("d");
+    fs::create_dir(&directory).expect("a directory");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, directory.join("p"), fifo, mode, 0).expect("a pipe");
+    let grant = format!("{}::/d", directory.display());
+    let mut command = sandbox.command(&["run", "--dir", &grant, "--stop-at", "stdin", "pipe.wat"]);
+    let stderr = fs::File::create(sandbox.path("stderr")).expect("a file for output");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(stderr);
+    let mut running = command.spawn().expect("the binary starts");
+    let read = || fs::read_to_string(sandbox.path("stderr")).expect("a file of the sandbox");
+    until("it goes on", || read().contains("goes on"));
+    let mut stdin = running.stdin.take().expect("a pipe");
+    stdin.write_all(b"x").expect("it waits for it");
+    let output = running.wait_with_output().expect("it ends");
+    assert_eq!(
+        (output.status.code(), &output.stdout[..]),
+        (Some(0), &b"x"[..])
+    );
+    let told = read();
+    assert_eq!(told.matches("goes on").count(), 1, "{told}");
 }

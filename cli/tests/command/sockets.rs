@@ -186,3 +186,15 @@ fn an_address_that_cannot_be_listened_on_is_named() {
     let (_, stderr) = sandbox.expect(2, &["run", "--tcplisten", "8080", "echo.wat"]);
     assert!(stderr.contains("HOST:PORT"), "{stderr}");
 }
+
+#[test]
+fn a_server_that_is_stopped_as_soon_as_it_tells_where_it_listens_is_suspended() {
+    let sandbox = Sandbox::new();
+    sandbox.write("echo.wat", ECHO);
+    let arguments = ["run", "--tcplisten", "127.0.0.1:0", "echo.wat"];
+    for _ in 0..5 {
+        let (mut running, _) = start(&sandbox, &arguments);
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait(), Some(SUSPENDED));
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -253,5 +254,90 @@ fn what_cannot_be_done_in_volumes_is_refused_and_changes_nothing() {
     assert_eq!(
         json(&sandbox, &["ls", "--json"]).as_array().map(Vec::len),
         Some(1)
+    );
+}
+
+/// Makes a file of a terabyte with two bytes in it, in its first granted directory.
+const MAKES_A_HOLE: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite" (func $pwrite (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $set_size (param i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "hole")
+  (data (i32.const 8) "\04\00\00\00\01\00\00\00")
+  (func (export "_start") (local $left i32)
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 1)
+      (i64.const 0x42) (i64.const 0) (i32.const 0) (i32.const 32)))
+    (i32.store8 (i32.const 4) (i32.const 65))
+    (drop (call $pwrite (i32.load (i32.const 32)) (i32.const 8) (i32.const 1) (i64.const 5) (i32.const 40)))
+    (drop (call $pwrite (i32.load (i32.const 32)) (i32.const 8) (i32.const 1) (i64.const 0x8000000000) (i32.const 40)))
+    (drop (call $set_size (i32.load (i32.const 32)) (i64.const 0x10000000000)))
+    (loop $again
+      (br_if $again (i32.ne (i32.const 100) (local.tee $left (i32.add (local.get $left) (i32.const 1))))))))"#;
+
+#[test]
+fn what_is_a_hole_in_a_volume_is_one_in_a_copy_and_does_not_fill_the_disk() {
+    let sandbox = Sandbox::new();
+    sandbox.write("hole.wat", MAKES_A_HOLE);
+    let run = ["run", "--volume", "v::/v", "--name", "hole"];
+    sandbox.expect(
+        85,
+        &[&run[..], &["--stop-at", "safepoint=20", "hole.wat"]].concat(),
+    );
+    let target = sandbox.path("copy");
+    let shown = target.display().to_string();
+    sandbox.expect(0, &["volume", "get", "hole", "v:hole", &shown]);
+    let copy = fs::File::open(&target).expect("a copy");
+    let metadata = copy.metadata().expect("it is open");
+    assert_eq!(metadata.len(), 1 << 40);
+    assert!(metadata.blocks() < 1000, "{} blocks", metadata.blocks());
+    for (offset, expected) in [
+        (4, 0),
+        (5, b'A'),
+        (6, 0),
+        (1 << 39, b'A'),
+        ((1 << 40) - 1, 0),
+    ] {
+        let mut byte = [1];
+        copy.read_exact_at(&mut byte, offset).expect("a byte");
+        assert_eq!(byte, [expected], "at {offset}");
+    }
+}
+
+#[test]
+fn zeros_that_are_put_into_a_volume_take_no_room() {
+    let sandbox = sandbox();
+    let id = stopped(&sandbox, 4);
+    let source = sandbox.path("zeros");
+    let file = fs::File::create(&source).expect("a file");
+    file.set_len(64 << 20).expect("a hole");
+    file.write_all_at(b"A", 40 << 20).expect("a byte");
+    let shown = source.display().to_string();
+    let (new, _) = sandbox.expect(0, &["volume", "put", &id, &shown, "files:zeros"]);
+    let volumes = json(&sandbox, &["volume", "ls", "--json", new.trim()]);
+    let content = volumes[0]["content_bytes"].as_u64().expect("a number");
+    assert!(content < 16 << 20, "{content} bytes");
+    let target = sandbox.path("copy");
+    let shown = target.display().to_string();
+    sandbox.expect(0, &["volume", "get", new.trim(), "files:zeros", &shown]);
+    let copy = fs::read(&target).expect("a copy");
+    assert_eq!(copy, fs::read(&source).expect("the source"));
+}
+
+#[test]
+fn a_directory_with_a_link_to_itself_is_refused_by_name() {
+    let sandbox = sandbox();
+    let id = stopped(&sandbox, 4);
+    let directory = sandbox.path("tree");
+    fs::create_dir_all(directory.join("inner")).expect("directories");
+    for link in ["inner/one", "inner/other"] {
+        std::os::unix::fs::symlink("..", directory.join(link)).expect("a link");
+    }
+    let shown = directory.display().to_string();
+    let (_, stderr) = sandbox.expect(1, &["volume", "put", &id, &shown, "files:tree"]);
+    assert!(
+        stderr.contains("leads back to a directory that it is in"),
+        "{stderr}"
     );
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -60,8 +61,24 @@ fn copy(volume: &Volume, path: &str, target: &Path) -> Result<(), Failure> {
         return copy_directory(volume, path, target);
     }
     let created = File::create_new(target);
-    let mut file = created.map_err(|error| Failure::io("create", target, &error))?;
-    write(volume, path, &mut file, target)
+    let file = created.map_err(|error| Failure::io("create", target, &error))?;
+    write_file(volume, path, &file, target)
+}
+
+/// Writes a file with the holes that it has: one of many terabytes can be nearly all hole.
+fn write_file(volume: &Volume, path: &str, file: &File, target: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::io("write", target, &error);
+    file.set_len(volume.file_len(path)?).map_err(failed)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut offset = 0;
+    while let Some(stretch) = volume.next_data(path, offset)? {
+        let length = (stretch.end - stretch.start).min(PIECE_BYTES as u64) as usize;
+        let count = volume.read_at(path, stretch.start, &mut piece[..length])?;
+        file.write_all_at(&piece[..count], stretch.start)
+            .map_err(failed)?;
+        offset = stretch.start + count as u64;
+    }
+    Ok(())
 }
 
 fn copy_directory(volume: &Volume, path: &str, target: &Path) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -57,7 +58,7 @@ impl Put {
         if self.source.as_os_str() == STANDARD_INPUT {
             write(volume, path, &mut io::stdin().lock(), &self.source)?;
         } else {
-            copy(volume, path, &self.source)?;
+            copy(volume, path, &self.source, &mut Vec::new())?;
         }
         let new = self.publish(&store, id, volumes)?;
         output::result(new)
@@ -106,14 +107,30 @@ fn create_directories(volume: &mut Volume, path: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Copies what the host has at `source` to `path`.
-fn copy(volume: &mut Volume, path: &str, source: &Path) -> Result<(), Failure> {
+/// A directory of the host, whatever path leads to it: its device and its number there.
+type Identity = (u64, u64);
+
+/// Copies what the host has at `source` to `path`. `above` are the directories that are being copied.
+fn copy(
+    volume: &mut Volume,
+    path: &str,
+    source: &Path,
+    above: &mut Vec<Identity>,
+) -> Result<(), Failure> {
     let failed = |operation| move |error: io::Error| Failure::io(operation, source, &error);
     let metadata = fs::metadata(source).map_err(failed("read"))?;
     if !metadata.is_dir() {
         let mut file = File::open(source).map_err(failed("read"))?;
         return write(volume, path, &mut file, source);
     }
+    let identity = (metadata.dev(), metadata.ino());
+    if above.contains(&identity) {
+        let shown = source.display();
+        return Err(Failure::new(format!(
+            "{shown} leads back to a directory that it is in"
+        )));
+    }
+    above.push(identity);
     create_directories(volume, path)?;
     for entry in fs::read_dir(source).map_err(failed("read"))? {
         let entry = entry.map_err(failed("read"))?;
@@ -132,8 +149,9 @@ fn copy(volume: &mut Volume, path: &str, source: &Path) -> Result<(), Failure> {
                 "the name of {shown} is not UTF-8 text"
             )));
         };
-        copy(volume, &format!("{path}/{name}"), &entry.path())?;
+        copy(volume, &format!("{path}/{name}"), &entry.path(), above)?;
     }
+    above.pop();
     Ok(())
 }
 
@@ -148,12 +166,15 @@ fn write(
     let mut offset = 0;
     loop {
         let count = match from.read(&mut piece) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(volume.set_len(path, offset)?),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(Failure::io("read", source, &error)),
         };
-        volume.write_at(path, offset, &piece[..count])?;
+        // What is zero becomes a hole, and takes no room.
+        if piece[..count].iter().any(|byte| *byte != 0) {
+            volume.write_at(path, offset, &piece[..count])?;
+        }
         offset += count as u64;
     }
 }

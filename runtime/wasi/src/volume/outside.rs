@@ -1,12 +1,13 @@
 //! Looking into a volume and changing it from outside of the program.
 
 use super::changes::OpenHow;
-use super::tree::ROOT;
+use super::tree::{PAGE_BYTES, ROOT};
 use super::{Volume, VolumeMemory};
 use crate::errno::Errno;
 use crate::saved_state::SavedState;
 use crate::types::FileType;
 use std::io::{IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::time::SystemTime;
 
 /// An entry of a directory.
@@ -128,6 +129,54 @@ impl Volume {
         let inode = self.find(ROOT, path, true);
         let read = inode.and_then(|inode| self.read(inode, offset, &mut [IoSliceMut::new(buffer)]));
         read.map_err(self.failed("read", path))
+    }
+
+    /// How long the file at `path` is, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Path`].
+    pub fn file_len(&self, path: &str) -> Result<u64, VolumeError> {
+        let inode = self.find(ROOT, path, true);
+        let size = inode.and_then(|inode| self.size(inode));
+        size.map_err(self.failed("read", path))
+    }
+
+    /// The next stretch of the file at `path` from `offset` on that is not a hole, which reads as zeros: none behind the last.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Path`].
+    pub fn next_data(&self, path: &str, offset: u64) -> Result<Option<Range<u64>>, VolumeError> {
+        let inode = self.find(ROOT, path, true);
+        let file = inode.and_then(|inode| self.file(inode));
+        let file = file.map_err(self.failed("read", path))?;
+        let page = offset / PAGE_BYTES;
+        let found = match file.run_at(page) {
+            Some(run) => Some((page, run)),
+            None => file
+                .runs
+                .range(page..)
+                .next()
+                .map(|(first, run)| (*first, *run)),
+        };
+        let stretch = found.map(|(first, run)| {
+            let end = (first + run.count) * PAGE_BYTES;
+            (first * PAGE_BYTES).max(offset)..end.min(file.size)
+        });
+        Ok(stretch.filter(|stretch| !stretch.is_empty()))
+    }
+
+    /// Makes the file at `path` so many bytes long; new ones are a hole.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Path`].
+    pub fn set_len(&mut self, path: &str, size_bytes: u64) -> Result<(), VolumeError> {
+        let failed = self.failed("write to", path);
+        let inode = self.find(ROOT, path, true);
+        let set = inode.and_then(|inode| self.set_size(inode, size_bytes, now_ns()));
+        set.map_err(failed)
     }
 
     /// Makes an empty file at `path`, or empties the one that is there.

@@ -11,7 +11,7 @@ use crate::saved_state::{
 };
 use crate::sockets::Socket;
 use crate::types::FileType;
-use crate::volume::Volume;
+use crate::volume::{SavedVolume, Volume};
 use crate::wasi::Wasi;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _};
 use std::io::{self, Read as _};
@@ -82,7 +82,8 @@ impl Wasi {
     ///
     /// [`SaveError`] names the open file that cannot be saved.
     pub fn save(&self) -> Result<Vec<u8>, SaveError> {
-        Ok(self.saved_state()?.encode())
+        let state = self.state_with(Vec::new())?;
+        Ok(state.encode_with(&self.volumes, Volume::encode))
     }
 
     /// The state of the program as it is now.
@@ -91,6 +92,10 @@ impl Wasi {
     ///
     /// [`SaveError`] names the open file that cannot be saved.
     pub fn saved_state(&self) -> Result<SavedState, SaveError> {
+        self.state_with(self.volumes.iter().map(Volume::saved).collect())
+    }
+
+    fn state_with(&self, volumes: Vec<SavedVolume>) -> Result<SavedState, SaveError> {
         let roots = self.roots.iter();
         let mut collector = Collector::new(self.is_deterministic());
         let descriptors = self.descriptors.iter();
@@ -111,7 +116,7 @@ impl Wasi {
             },
             pending: self.pending,
             carried: collector.contents,
-            volumes: self.volumes.iter().map(Volume::saved).collect(),
+            volumes,
             descriptors,
         })
     }

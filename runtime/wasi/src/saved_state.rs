@@ -113,6 +113,15 @@ const HAS_PENDING: u8 = 1 << 1;
 impl SavedState {
     /// The one sequence of bytes that stands for this state.
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_with(&self.volumes, SavedVolume::encode)
+    }
+
+    /// As [`SavedState::encode`], but for the volumes, which `encode` writes.
+    pub(crate) fn encode_with<V>(
+        &self,
+        volumes: &[V],
+        encode: impl Fn(&V, &mut Writer),
+    ) -> Vec<u8> {
         let mut to = Writer::default();
         to.u32(STATE_VERSION);
         let seed = self.random.map_or(0, |_| HAS_SEED);
@@ -133,7 +142,7 @@ impl SavedState {
             to.u64(pending.started_ns);
         }
         to.list(&self.carried, |to, content| content.encode(to));
-        to.list(&self.volumes, |to, volume| volume.encode(to));
+        to.list(volumes, |to, volume| encode(volume, to));
         to.list(&self.descriptors, |to, (fd, descriptor)| {
             to.u32(*fd);
             descriptor.encode(to);

@@ -11,6 +11,7 @@
 
 mod changes;
 mod content;
+mod encoded;
 pub(crate) mod encoding;
 mod entries;
 pub(crate) mod outside;
@@ -20,6 +21,7 @@ pub(crate) mod tree;
 pub(crate) use changes::{OpenHow, without_slash};
 use content::Content;
 pub use content::VolumeMemory;
+use encoded::Encoded;
 pub(crate) use entries::cookie;
 pub use outside::{VolumeEntry, VolumeError};
 pub use tree::VolumeTree;
@@ -69,6 +71,8 @@ pub struct Volume {
     /// Numbers below `next_inode` that stand for nothing.
     free_inodes: BTreeSet<Inode>,
     next_inode: Inode,
+    /// What was saved of inodes the last time.
+    encoded: Encoded,
     /// How much inodes and entries take, as [`VolumeTree::table_bytes`] counts.
     table_bytes: u64,
     /// How much they may take.
@@ -102,6 +106,7 @@ impl Volume {
             guest_path,
             next_inode: last + 1,
             free_inodes,
+            encoded: Encoded::default(),
             table_bytes: tree.table_bytes(),
             table_limit: TABLE_BYTES_MAX,
             tree,
@@ -186,6 +191,7 @@ impl Volume {
     }
 
     fn node_mut(&mut self, inode: Inode) -> Result<&mut Node, Errno> {
+        self.encoded.forget(inode);
         self.tree.inodes.get_mut(&inode).ok_or(Errno::Stale)
     }
 
@@ -215,6 +221,7 @@ impl Volume {
         now_ns: u64,
         change: impl FnOnce(&mut Content, &mut File) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
+        self.encoded.forget(inode);
         let node = self.tree.inodes.get_mut(&inode).ok_or(Errno::Stale)?;
         let NodeKind::File(file) = &mut node.kind else {
             return Err(Errno::Badf);

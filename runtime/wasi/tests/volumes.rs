@@ -461,6 +461,21 @@ fn a_volume_answers_every_call_as_a_directory_of_the_host_does() {
 }
 
 #[test]
+fn a_volume_that_was_saved_before_is_saved_as_it_is_now() {
+    for round in 0..20 {
+        let mut numbers = Numbers(round);
+        let mut guest = guest();
+        for _ in 0..400 {
+            let step = step(&mut numbers);
+            // Whether it goes well is another matter.
+            let _ = make(&mut guest, &step);
+            let is = guest.wasi.saved_state().expect("it can be saved");
+            assert_eq!(guest.state().volumes, is.volumes, "{round}, after {step:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_in_a_volume_is_saved_with_what_is_open_in_it() {
     let mut guest = guest();
     assert_eq!(

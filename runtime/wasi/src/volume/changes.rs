@@ -92,6 +92,7 @@ impl Volume {
             times: Times::all(now_ns),
             kind,
         };
+        self.encoded.forget(inode);
         self.tree.inodes.insert(inode, node);
         self.table_bytes += table_bytes;
         self.enter(entry, inode, now_ns)?;
@@ -327,6 +328,7 @@ impl Volume {
         if self.node(inode)?.links > 0 || self.open.contains_key(&inode) {
             return Ok(());
         }
+        self.encoded.forget(inode);
         let node = self.tree.inodes.remove(&inode);
         self.free_inodes.insert(inode);
         let Some(kind) = node.map(|node| node.kind) else {

@@ -17,14 +17,24 @@ const KIND_LINK: u8 = 2;
 /// So many pages the content of a volume has at most: no file could be longer.
 const PAGES_MAX: u64 = FILE_BYTES_MAX / PAGE_BYTES;
 
+/// What comes before the list of inodes.
+pub(super) fn encode_head(to: &mut Writer, name: &str, guest_path: &str, page_count: u64) {
+    to.bytes(name.as_bytes());
+    to.bytes(guest_path.as_bytes());
+    to.u64(page_count);
+}
+
+/// An item in the list of inodes.
+pub(super) fn encode_inode(to: &mut Writer, inode: Inode, node: &Node) {
+    to.u32(inode);
+    node.encode(to);
+}
+
 impl SavedVolume {
     pub(crate) fn encode(&self, to: &mut Writer) {
-        to.bytes(self.name.as_bytes());
-        to.bytes(self.guest_path.as_bytes());
-        to.u64(self.tree.page_count);
+        encode_head(to, &self.name, &self.guest_path, self.tree.page_count);
         to.list(&self.tree.inodes, |to, (inode, node)| {
-            to.u32(*inode);
-            node.encode(to);
+            encode_inode(to, *inode, node);
         });
     }
 

@@ -287,7 +287,11 @@ impl Running {
     /// What the process has written to standard output so far.
     #[must_use]
     pub fn stdout(&self) -> Vec<u8> {
-        fs::read(self.output.join("stdout")).expect("the output file is there")
+        self.written("stdout")
+    }
+
+    fn written(&self, stream: &str) -> Vec<u8> {
+        fs::read(self.output.join(stream)).expect("the output file is there")
     }
 
     /// Waits until standard output satisfies a condition.
@@ -296,14 +300,29 @@ impl Running {
     ///
     /// If the process ends before or takes too long.
     pub fn wait_for(&mut self, what: &str, condition: impl Fn(&[u8]) -> bool) {
+        self.wait_for_output("stdout", what, condition);
+    }
+
+    /// Waits until standard error has a text.
+    ///
+    /// # Panics
+    ///
+    /// If the process ends before or takes too long.
+    pub fn wait_for_message(&mut self, text: &str) {
+        self.wait_for_output("stderr", text, |stderr| {
+            String::from_utf8_lossy(stderr).contains(text)
+        });
+    }
+
+    fn wait_for_output(&mut self, stream: &str, what: &str, condition: impl Fn(&[u8]) -> bool) {
         let start = Instant::now();
-        while !condition(&self.stdout()) {
+        while !condition(&self.written(stream)) {
             let ended = self
                 .child()
                 .try_wait()
                 .expect("the process can be waited for");
             let late = start.elapsed().as_secs() > PROCESS_SECONDS_MAX;
-            if (ended.is_some() && !condition(&self.stdout())) || late {
+            if (ended.is_some() && !condition(&self.written(stream))) || late {
                 let stderr = fs::read(self.output.join("stderr")).unwrap_or_default();
                 panic!(
                     "{}: never {what}\n{}",

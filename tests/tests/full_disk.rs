@@ -55,6 +55,8 @@ fn goes_on_without_snapshots(
     // A suspension that cannot be stored ends nothing either.
     running.signal(Signal::TERM);
     snap(sandbox).expect_one_error(1, messages);
+    // Not before it has been tried.
+    running.wait_for_message("goes on");
     clear(&mut running);
     let after = snap_works(sandbox);
     let finished = running.wait().expect(0);

@@ -341,3 +341,14 @@ fn a_directory_with_a_link_to_itself_is_refused_by_name() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_file_is_copied_to_standard_output_where_its_name_would_be_a_dash() {
+    let sandbox = sandbox();
+    let id = stopped(&sandbox, 9);
+    let (log, _) = sandbox.expect(0, &["volume", "get", &id, "files:log"]);
+    let (dash, _) = sandbox.expect(0, &["volume", "get", &id, "files:log", "-"]);
+    assert!(!log.is_empty());
+    assert_eq!(dash, log);
+    assert!(!sandbox.path("-").exists());
+}

@@ -14,6 +14,8 @@ use crate::failure::Failure;
 use crate::output;
 use crate::places::Places;
 
+/// Standard output, in place of a file.
+const STANDARD_OUTPUT: &str = "-";
 /// So much of a file is in memory at a time, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -28,7 +30,7 @@ pub(super) struct Get {
     /// The file or directory in a volume
     #[arg(value_name = "VOLUME:PATH")]
     place: VolumePath,
-    /// Where to put it; without it, a file goes to standard output
+    /// Where to put it; without it, or with `-`, a file goes to standard output
     #[arg(value_name = "TARGET")]
     target: Option<PathBuf>,
 }
@@ -38,7 +40,8 @@ impl Get {
         let (_, _, volumes) = open(places, &self.reference)?;
         let volume = find(&volumes, &self.place)?;
         let path = &self.place.path;
-        match &self.target {
+        let target = self.target.as_deref();
+        match target.filter(|target| target.as_os_str() != STANDARD_OUTPUT) {
             Some(target) => copy(volume, path, target),
             None if volume.file_type(path)? == FileType::Directory => Err(Failure::new(format!(
                 "{path} is a directory, which standard output cannot take"
@@ -62,7 +65,12 @@ fn copy(volume: &Volume, path: &str, target: &Path) -> Result<(), Failure> {
     }
     let created = File::create_new(target);
     let file = created.map_err(|error| Failure::io("create", target, &error))?;
-    write_file(volume, path, &file, target)
+    let written = write_file(volume, path, &file, target);
+    if written.is_err() {
+        // A part of a file would pass for the whole, and be in the way of the next attempt.
+        let _ = fs::remove_file(target);
+    }
+    written
 }
 
 /// Writes a file with the holes that it has: one of many terabytes can be nearly all hole.

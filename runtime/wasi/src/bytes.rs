@@ -10,6 +10,11 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Makes room for so many more bytes at once.
+    pub(crate) fn reserve(&mut self, byte_len: usize) {
+        self.0.reserve(byte_len);
+    }
+
     pub(crate) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }

@@ -28,6 +28,7 @@ impl Encoded {
     fn write(&self, tree: &VolumeTree, to: &mut Writer) {
         // Whoever panicked has at worst left a group out.
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        to.reserve(groups.values().map(Vec::len).sum());
         let mut next = 0;
         while let Some((first, _)) = tree.inodes.range(next..).next() {
             let group = first / GROUP_INODES;

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use thiserror::Error;
 
 use crate::examples_dir;
 use crate::fetch::FetchError;
 use crate::guests::Run;
-use crate::wsnap::{Finished, SUSPENDED, Sandbox};
+use crate::wsnap::{Finished, SUSPENDED, Sandbox, Wsnap};
 
 /// What a program did, as far as anybody outside can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,7 +181,27 @@ impl<'a> Chain<'a> {
         }))
     }
 
+    /// Starts the piece that comes next and kills it after a while. Nothing of it counts, as if it had not been.
+    ///
+    /// # Panics
+    ///
+    /// If standard input can't be read again from where it was.
+    pub fn start_and_kill(&mut self, stop: Option<u64>, after: Duration) {
+        let place = self.stdin.stream_position().expect("it is a file");
+        let mut running = self.command(self.stops.len(), stop).start();
+        thread::sleep(after);
+        running.signal(Signal::KILL);
+        let _ = running.wait();
+        self.stdin
+            .seek(SeekFrom::Start(place))
+            .expect("it is a file");
+    }
+
     fn piece(&self, number: usize, stop: Option<u64>) -> Finished {
+        self.command(number, stop).run()
+    }
+
+    fn command(&self, number: usize, stop: Option<u64>) -> Wsnap {
         let mut command = self.sandbox.wsnap();
         command = command.arg(if self.image.is_some() {
             "resume"
@@ -198,7 +222,7 @@ impl<'a> Chain<'a> {
                 .expect("a second descriptor of the input"),
         );
         match &self.image {
-            Some(image) => command.arg(image).run(),
+            Some(image) => command.arg(image),
             None => {
                 command = command.args(&self.options).args(volumes(self.run));
                 invoke(command.args(invocation(self.run)), &self.module, self.run)
@@ -214,8 +238,8 @@ fn invocation(run: &Run) -> Vec<String> {
         .collect()
 }
 
-fn invoke(command: crate::wsnap::Wsnap, module: &Path, run: &Run) -> Finished {
-    command.arg(module).args(&run.args).run()
+fn invoke(command: Wsnap, module: &Path, run: &Run) -> Wsnap {
+    command.arg(module).args(&run.args)
 }
 
 fn grants(run: &Run, sandbox: &Sandbox) -> Vec<String> {

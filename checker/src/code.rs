@@ -225,7 +225,8 @@ impl<'a> Code<'a> {
         index + 1 == self.ops.len()
     }
 
-    /// The handlers around an instruction, the first that is asked first.
+    /// The handlers around an instruction, the first that is asked first. Clauses behind one that catches everything count as
+    /// well, which is how live locals are defined; those of constructs further out do not.
     pub fn handlers(&self, index: usize) -> Vec<Handler> {
         let mut handlers = Vec::new();
         let mut current = self.within[index];
@@ -247,9 +248,9 @@ impl<'a> Code<'a> {
                         reference,
                         jump,
                     });
-                    if tag.is_none() {
-                        return handlers;
-                    }
+                }
+                if handlers.iter().any(|handler| handler.tag.is_none()) {
+                    return handlers;
                 }
             }
             current = construct.parent;

@@ -1,7 +1,9 @@
-//! Rewriting a module gives a valid one, and so does making clones for all its points.
+//! Rewriting a module gives a valid one, and so does making clones for all its points; and both are right on all paths, as
+//! the checker sees it.
 
 use crate::points;
-use wsnap_instrument::{CloneRequest, Error, Module, Options};
+use wsnap_checker::{Checker, ClonedFunction};
+use wsnap_instrument::{CloneRequest, Error, Module, Options, Point};
 
 /// What became of the modules looked at so far.
 #[derive(Debug, Default)]
@@ -18,7 +20,7 @@ pub struct Validated {
 ///
 /// # Errors
 ///
-/// What is not valid, and why.
+/// What is not valid or not what it should be, and why.
 pub fn check(
     engine: &wasmtime::Engine,
     wasm: &[u8],
@@ -59,5 +61,22 @@ pub fn check(
         .map_err(|error| format!("making clones fails: {error:?}"))?;
     wasmtime::Module::validate(engine, &clones.wasm)
         .map_err(|error| format!("clones: {error:?}"))?;
-    Ok(())
+    let checker = Checker::new(wasm, &rewritten.wasm).map_err(|error| error.to_string())?;
+    checker.check().map_err(|error| error.to_string())?;
+    let cloned: Vec<ClonedFunction> = requests.iter().map(cloned).collect();
+    checker
+        .check_clones(&clones.wasm, &cloned)
+        .map_err(|error| format!("clones: {error}"))
+}
+
+/// What the checker must know of a request.
+fn cloned(request: &CloneRequest) -> ClonedFunction {
+    let points = request.points.iter().map(|point| match *point {
+        Point::Calling(offset) => wsnap_checker::Point::Calling(offset),
+        Point::Next(offset) => wsnap_checker::Point::Next(offset),
+    });
+    ClonedFunction {
+        function: request.function,
+        points: points.collect(),
+    }
 }

@@ -22,6 +22,7 @@ use crate::types::FileType;
 use crate::volume::Volume;
 use crate::wasi::{Preopen, Root, Wasi, WasiError, variable};
 use cap_std::fs::{Dir, Metadata, OpenOptions};
+use std::collections::HashSet;
 use std::error::Error as _;
 use std::io;
 use std::net::TcpListener;
@@ -42,7 +43,7 @@ pub enum Files {
 }
 
 /// A change of an open file that was accepted when the program was resumed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the program has `{guest_path}` open, which has changed: {change}")]
 pub struct AcceptedChange {
     /// The guest's path.
@@ -67,7 +68,7 @@ pub struct Grants {
 }
 
 /// How a file differs from what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Change {
     /// It is of another type.
@@ -213,6 +214,7 @@ impl Wasi {
             files: grants.files,
             revived: Revived::new(&state.carried),
             accepted: Vec::new(),
+            accepted_before: HashSet::new(),
         };
         let mut descriptors = Descriptors::default();
         let mut problems = Vec::new();
@@ -315,6 +317,8 @@ struct Opener<'a> {
     files: Files,
     revived: Revived<'a>,
     accepted: Vec<AcceptedChange>,
+    /// The same: any number of descriptors can be of one file.
+    accepted_before: HashSet<AcceptedChange>,
 }
 
 impl Opener<'_> {
@@ -377,7 +381,7 @@ impl Opener<'_> {
 
     fn accept(&mut self, guest_path: String, change: Change) {
         let accepted = AcceptedChange { guest_path, change };
-        if !self.accepted.contains(&accepted) {
+        if self.accepted_before.insert(accepted.clone()) {
             self.accepted.push(accepted);
         }
     }

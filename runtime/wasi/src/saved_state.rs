@@ -239,11 +239,19 @@ fn string(from: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
     Ok(bytes.to_vec())
 }
 
+/// So many bytes no program has drawn, in whatever time it had.
+const DRAWN_BYTES_MAX: u64 = i64::MAX as u64;
+
 fn saved_random(from: &mut Reader<'_>) -> Result<SavedRandom, DecodeError> {
-    Ok(SavedRandom {
+    let random = SavedRandom {
         seed: from.raw()?,
         position: from.u64()?,
-    })
+    };
+    // Where the stream ends, asking for its position would overflow.
+    if random.position > DRAWN_BYTES_MAX {
+        return Err(from.invalid("more random bytes than anybody can have drawn"));
+    }
+    Ok(random)
 }
 
 fn pending_wait(from: &mut Reader<'_>) -> Result<PendingWait, DecodeError> {

@@ -148,7 +148,7 @@ where
 }
 
 /// The kind of thing that a descriptor or path refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FileType {
     /// None of the others (pipes too: preview 1 has no number for them).

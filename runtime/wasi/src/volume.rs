@@ -14,6 +14,7 @@ mod content;
 mod encoded;
 pub(crate) mod encoding;
 mod entries;
+mod free_inodes;
 pub(crate) mod outside;
 mod paths;
 pub(crate) mod tree;
@@ -23,13 +24,14 @@ use content::Content;
 pub use content::VolumeMemory;
 use encoded::Encoded;
 pub(crate) use entries::cookie;
+use free_inodes::FreeInodes;
 pub use outside::{VolumeEntry, VolumeError};
 pub use tree::VolumeTree;
 pub(crate) use tree::{Inode, ROOT};
 
 use crate::errno::Errno;
 use crate::types::FileType;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use tree::{Directory, File, Node, NodeKind, PAGE_BYTES, TABLE_BYTES_MAX, Times};
 
@@ -69,7 +71,7 @@ pub struct Volume {
     /// How many descriptors there are of each inode that is open.
     open: BTreeMap<Inode, u32>,
     /// Numbers below `next_inode` that stand for nothing.
-    free_inodes: BTreeSet<Inode>,
+    free_inodes: FreeInodes,
     next_inode: Inode,
     /// What was saved of inodes the last time.
     encoded: Encoded,
@@ -97,8 +99,7 @@ impl Volume {
             mut tree,
         } = saved;
         let last = tree.inodes.last_key_value().map_or(0, |(last, _)| *last);
-        let free = (0..last).filter(|inode| !tree.inodes.contains_key(inode));
-        let free_inodes = free.collect();
+        let free_inodes = FreeInodes::between(tree.inodes.keys().copied());
         let content = Content::of(&tree);
         tree.page_count = content.page_count;
         Volume {

@@ -5,7 +5,9 @@ mod common;
 use common::{Guest, IOVS, OUT, PATH, READ, WRITE, grants, returned};
 use std::fs;
 use std::path::Path;
-use wsnap_wasi::{Change, Errno, Files, Grants, OFlags, RestoreError, SavedDescriptor, Wasi};
+use wsnap_wasi::{
+    Change, Errno, Files, Grants, OFlags, RestoreError, SavedDescriptor, SavedState, Wasi,
+};
 
 fn restored(guest: Guest, files: Files, change: impl FnOnce(&Path)) -> Result<Guest, RestoreError> {
     let state = guest.state();
@@ -211,4 +213,29 @@ fn a_directory_that_is_not_granted_is_never_skipped() {
         Err(RestoreError::NotGranted { guest_path }) => assert_eq!(guest_path, "/w"),
         other => panic!("another outcome: {other:?}"),
     }
+}
+
+/// Each accepted change was looked for among all before it.
+#[test]
+fn as_many_missing_files_as_there_can_be_descriptors_are_skipped() {
+    let (guest, fds) = with_files(&["f"]);
+    let mut state = guest.state();
+    let SavedDescriptor::File(saved) = state.descriptors[&fds[0]].clone() else {
+        panic!("the file is not open");
+    };
+    state.descriptors.remove(&fds[0]);
+    let others = state.descriptors.len();
+    for fd in 0..1 << 16 {
+        let mut missing = saved.clone();
+        missing.path = format!("missing/with/quite/a/long/path/to/compare/{fd:05}");
+        let missing = SavedDescriptor::File(missing);
+        state.descriptors.entry(fd).or_insert(missing);
+    }
+    let state = SavedState::decode(&state.encode()).expect("nothing is wrong with it");
+    let grants = Grants {
+        files: Files::SkipMissing,
+        ..grants(guest.dir.path())
+    };
+    let wasi = Wasi::restore(&state, grants).expect("what is missing is skipped");
+    assert_eq!(wasi.accepted_changes().len() + others, 1 << 16);
 }

@@ -313,6 +313,31 @@ fn contents_of_removed_files_belong_to_descriptors_in_their_order() {
     expect(&swapped, "a removed file's content out of order");
 }
 
+/// Asking for the position of the stream, once it was drawn from, overflowed.
+#[test]
+fn a_random_stream_at_its_end_is_refused() {
+    let mut state = full_state();
+    let random = |position| SavedRandom {
+        seed: [3; 32],
+        position,
+    };
+    state.random = Some(random(1 << 63));
+    match SavedState::decode(&state.encode()) {
+        Err(DecodeError::Invalid { what, .. }) => {
+            assert_eq!(what, "more random bytes than anybody can have drawn");
+        }
+        other => panic!("another outcome: {other:?}"),
+    }
+    state.random = Some(random((1 << 63) - 1));
+    state.descriptors.clear();
+    (state.carried, state.volumes) = (vec![], vec![]);
+    let state = SavedState::decode(&state.encode()).expect("nothing is wrong with it");
+    let mut wasi = Wasi::restore(&state, Default::default()).expect("it needs nothing");
+    let mut memory = vec![0; 1000];
+    let drawn = wasi.random_get(&mut memory, 0, 1000);
+    assert_eq!(drawn, Ok(wsnap_wasi::Errno::Success));
+}
+
 #[test]
 fn a_count_beyond_the_bytes_is_refused_before_anything_is_allocated() {
     let mut bytes = full_state().encode();

@@ -85,7 +85,7 @@ impl Volume {
         }
         let table_bytes = kind.table_bytes();
         self.check_table(table_bytes + entry_bytes(&entry.name))?;
-        let inode = self.free_inodes.pop_first().unwrap_or(self.next_inode);
+        let inode = self.free_inodes.take_lowest().unwrap_or(self.next_inode);
         self.next_inode = self.next_inode.max(inode + 1);
         let node = Node {
             links: 0,
@@ -330,7 +330,7 @@ impl Volume {
         }
         self.encoded.forget(inode);
         let node = self.tree.inodes.remove(&inode);
-        self.free_inodes.insert(inode);
+        self.free_inodes.give_back(inode);
         let Some(kind) = node.map(|node| node.kind) else {
             return Ok(());
         };

@@ -1,8 +1,10 @@
 //! Images on their way out of a store.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{self, ResultExt};
 use super::{CONTENT_LEN_MAX, Layer, Store, check_manifest, lock};
@@ -27,18 +29,18 @@ pub struct StoredImage {
     _file: File,
 }
 
-/// Where the bytes of a stored memory lie.
-#[derive(Debug)]
+/// Where the bytes of a stored memory lie. Clones share everything.
+#[derive(Clone, Debug)]
 pub struct StoredMemory {
     hash: MemoryHash,
-    layers: Vec<Layer>,
+    layers: Arc<[Layer]>,
     /// What the layers say, as far as no newer layer hides it. Invariant: inside the files of `layers`, and inside the
     /// memory rounded up to a page.
-    visible: Vec<Piece>,
+    visible: Arc<[Piece]>,
     /// The pieces that are no holes.
-    extents: Vec<Extent>,
+    extents: Arc<[Extent]>,
     /// Invariant: its root is `hash`.
-    tree: MemoryTree,
+    tree: Arc<MemoryTree>,
 }
 
 impl Store {
@@ -57,8 +59,14 @@ impl Store {
     pub(super) fn load_locked(&self, id: ImageId) -> Result<StoredImage, StoreError> {
         let (file, manifest) = self.open_image(id)?;
         let mut memories = Vec::new();
+        // A manifest can name one memory any number of times, each time for 41 bytes.
+        let mut loaded: HashMap<MemoryHash, StoredMemory> = HashMap::new();
         for state in &manifest.memories {
-            let memory = self.load_memory(state.content)?;
+            let memory = match loaded.get(&state.content) {
+                Some(memory) => memory.clone(),
+                None => self.load_memory(state.content)?,
+            };
+            loaded.insert(state.content, memory.clone());
             let found = memory.byte_len();
             if let Some(expected) = state.byte_len().filter(|expected| *expected != found) {
                 let source = Damage::MemoryLength { expected, found };
@@ -139,10 +147,10 @@ impl Store {
         }
         Ok(StoredMemory {
             hash,
-            layers,
-            visible,
-            extents,
-            tree,
+            layers: layers.into(),
+            visible: visible.into(),
+            extents: extents.into(),
+            tree: Arc::new(tree),
         })
     }
 
@@ -212,7 +220,7 @@ impl StoredMemory {
 
     /// The memory's hash tree, from the hashes that the store holds.
     pub fn tree(&self) -> MemoryTree {
-        self.tree.clone()
+        MemoryTree::clone(&self.tree)
     }
 
     /// The same tree, to be looked at.

@@ -120,7 +120,7 @@ impl Store {
             found.is_ok()
         })?;
         let mut new_stamps = Vec::new();
-        for (index, memory) in image.memories().iter().enumerate() {
+        for (index, memory) in image.distinct_memories() {
             let mut unverified = vec![false; memory.layers().len()];
             let mut before = Vec::new();
             for (number, layer) in memory.layers().iter().enumerate() {

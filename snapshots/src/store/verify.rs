@@ -1,6 +1,6 @@
 //! Checking the pages of stored memories against their hash trees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{StoredImage, StoredMemory};
 use crate::error::StoreError;
@@ -30,16 +30,24 @@ impl StoredImage {
     ///
     /// As [`StoredImage::verify`].
     pub fn verify_with(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<(), StoreError> {
-        for (index, memory) in self.memories().iter().enumerate() {
+        for (index, memory) in self.distinct_memories() {
             self.verify_leaves(index, &memory.leaves_to_check(), progress)?;
         }
         Ok(())
     }
 
+    /// The memories, with their indices, but each content once: a manifest can name one any number of times.
+    pub(super) fn distinct_memories(&self) -> impl Iterator<Item = (usize, &StoredMemory)> {
+        let mut seen = HashSet::new();
+        let memories = self.memories().iter().enumerate();
+        memories.filter(move |(_, memory)| seen.insert(memory.hash()))
+    }
+
     /// How many bytes a verification checks: whole leaves of 64 KiB.
     pub fn checked_len(&self) -> u64 {
         let leaves = |memory: &StoredMemory| memory.leaves_to_check().len() as u64;
-        self.memories().iter().map(leaves).sum::<u64>() * LEAF_SIZE as u64
+        let memories = self.distinct_memories();
+        memories.map(|(_, memory)| leaves(memory)).sum::<u64>() * LEAF_SIZE as u64
     }
 
     /// Checks some leaves of a memory.

@@ -2,9 +2,10 @@
 //!
 //! A *raw* frame is what code of the rewritten module writes and clones read; its form is the rewriter's business. A
 //! [`SavedFrame`] says the same in terms of the original module, except that references are still numbers in the tables
-//! of saved references.
+//! of saved references. What an image says of frames is checked in [`crate::frame_checks`].
 
 use crate::error::{Error, Result};
+use crate::frame_checks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
 use wsnap_instrument::{
@@ -238,7 +239,11 @@ fn read_frame(
     })
 }
 
-fn has_layout(locals: &[(u32, SavedValue)], operands: &[SavedValue], layout: &PointLayout) -> bool {
+pub(crate) fn has_layout(
+    locals: &[(u32, SavedValue)],
+    operands: &[SavedValue],
+    layout: &PointLayout,
+) -> bool {
     let locals = locals.iter().map(|(local, value)| (*local, value.class));
     locals.eq(layout.locals.iter().copied())
         && operands
@@ -248,7 +253,7 @@ fn has_layout(locals: &[(u32, SavedValue)], operands: &[SavedValue], layout: &Po
 }
 
 /// How many points one clone is made for at most: what restores their values is part of its code, whose size is limited.
-const POINTS_PER_CLONE: usize = 256;
+pub(crate) const POINTS_PER_CLONE: usize = 256;
 
 /// What clones the frames need, and the frames as bytes for the control memory, outermost first.
 pub(crate) struct Restore {
@@ -266,6 +271,10 @@ pub(crate) fn write(
     layouts: &mut Layouts<'_, '_>,
     frames: &[SavedFrame],
 ) -> Result<Restore> {
+    // Before anything is looked up for a point: at calls there are no more of them than the rewriter has seen already.
+    for (depth, frame) in frames.iter().enumerate() {
+        frame_checks::place(frame, frames.get(depth + 1))?;
+    }
     let mut points: BTreeMap<u32, BTreeSet<Point>> = BTreeMap::new();
     for frame in frames {
         let wanted = points.entry(frame.function).or_default();
@@ -273,6 +282,7 @@ pub(crate) fn write(
             wanted.insert(point);
         }
     }
+    frame_checks::cost(module, &points)?;
     let mut requests = Vec::with_capacity(points.len());
     for (function, points) in points {
         let exists = function < module.function_count();
@@ -299,54 +309,10 @@ pub(crate) fn write(
     }
     let mut bytes = Vec::new();
     for (depth, frame) in frames.iter().enumerate() {
-        check(module, layouts, frame, frames.get(depth + 1))?;
+        frame_checks::layout(module, layouts, frame, frames.get(depth + 1))?;
         write_frame(&mut bytes, &requests, frame)?;
     }
     Ok(Restore { requests, bytes })
-}
-
-/// Checks that `frame` has the layout of its point, and that what it calls can be the `next` frame.
-fn check(
-    module: &Module<'_>,
-    layouts: &Layouts<'_, '_>,
-    frame: &SavedFrame,
-    next: Option<&SavedFrame>,
-) -> Result<()> {
-    let wrong = |what: &str| Error::Image(format!("a frame of function {} {what}", frame.function));
-    let results = |function: u32| {
-        module
-            .signature(function)
-            .map(|(_, results)| results)
-            .unwrap_or_default()
-    };
-    match (frame.place, next) {
-        (Place::HostCall, None) => {
-            let (params, _) = module.signature(frame.function).unwrap_or_default();
-            let params = params.iter().map(|ty| ValueClass::of(*ty));
-            let fits = frame.locals.is_empty()
-                && frame.operands.iter().map(|value| value.class).eq(params);
-            fits.then_some(())
-                .ok_or_else(|| wrong("has other arguments than the import"))
-        }
-        (Place::At(point), next) => {
-            let layout = layouts.get(frame.function, point)?;
-            if !has_layout(&frame.locals, &frame.operands, layout) {
-                return Err(wrong("does not have the values that are live there"));
-            }
-            match (point, next) {
-                (Point::Next(_), None) => Ok(()),
-                (Point::Calling(_), Some(next)) => {
-                    let given = results(next.function).iter().map(|ty| ValueClass::of(*ty));
-                    let fits = given.eq(layout.results.iter().copied());
-                    fits.then_some(())
-                        .ok_or_else(|| wrong("waits for other results than the next frame gives"))
-                }
-                (Point::Calling(_), None) => Err(wrong("waits for a call that is not there")),
-                (Point::Next(_), Some(_)) => Err(wrong("has another above it but calls nothing")),
-            }
-        }
-        (Place::HostCall, Some(_)) => Err(wrong("is a call of the host but not the innermost one")),
-    }
 }
 
 /// Which clone restores a frame, and at which of its points.

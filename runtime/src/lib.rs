@@ -45,6 +45,7 @@ mod creator;
 mod dirty;
 mod engine;
 mod error;
+mod frame_checks;
 mod frames;
 mod guest;
 mod guest_api;

@@ -3,10 +3,12 @@
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::program::Program;
 use crate::values::table;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 use wsnap_instrument::Name;
+use wsnap_snapshots::Manifest;
 
 /// How much a program may use at most; none for as much as the engine and the system let it. Whoever resumes a program sets
 /// them anew, by [`Instance::set_limits`].
@@ -69,6 +71,26 @@ impl Limits {
             Some(limit) if wanted > limit => Err(LimitReached::Table { limit, wanted }),
             _ => Ok(()),
         }
+    }
+}
+
+impl Limits {
+    /// Checks what an image of `program` says of the sizes of memories and tables, before anything is made of it:
+    /// [`Instance::set_limits`] comes too late for one that says that it has tables of gigabytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`].
+    pub fn admit(&self, program: &Program, manifest: &Manifest) -> Result<()> {
+        // The content of volumes comes behind the module's memories.
+        let memories = program.parsed()?.memories().len();
+        for memory in manifest.memories.iter().take(memories) {
+            self.check_memory(memory.byte_len().unwrap_or(u64::MAX))?;
+        }
+        for table in &manifest.tables {
+            self.check_table(table.elements.len())?;
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,8 @@ struct Inner {
 impl Program {
     /// Prepares an image of this program for being resumed.
     ///
-    /// The image is not verified here: see [`StoredImage::verify`]. Everything else is checked.
+    /// The image is not verified here: see [`StoredImage::verify`]. Everything else is checked, but for how much the program
+    /// uses: see [`crate::Limits::admit`].
     ///
     /// # Errors
     ///

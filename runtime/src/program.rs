@@ -55,6 +55,10 @@ pub(crate) struct CloneModule {
     pub imports: Vec<ModuleExport>,
 }
 
+/// So many modules of clones are kept in a process; then all are forgotten, and those that are still asked for made again.
+/// Each set of places at which a call stack can stand has one, and strangers can think of any number of them.
+const CLONE_MODULES_MAX: usize = 256;
+
 /// The binary form of a module that may be in text form.
 fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>> {
     if bytes.starts_with(b"\0asm") {
@@ -165,13 +169,19 @@ impl Program {
             .filter(|export| matches!(export.ty(), wasmtime::ExternType::Func(_)));
         exports
             .map(|export| export.name())
-            .filter(|name| !name.starts_with("wsnap:"))
+            .filter(|name| !self.is_added_export(name))
+    }
+
+    /// Whether an export is none of the original module, which nobody may call by its name.
+    fn is_added_export(&self, name: &str) -> bool {
+        self.parsed()
+            .is_ok_and(|module| module.is_added_export(name))
     }
 
     /// Parameters and results of an exported function.
     pub fn signature(&self, export: &str) -> Option<(Vec<ValueClass>, Vec<ValueClass>)> {
         match self.0.module.get_export(export)? {
-            wasmtime::ExternType::Func(ty) => {
+            wasmtime::ExternType::Func(ty) if !self.is_added_export(export) => {
                 let class = |ty: wasmtime::ValType| crate::values::class_of(&ty);
                 Some((
                     ty.params().map(class).collect(),
@@ -230,7 +240,11 @@ impl Program {
             .map(|name: &Name| link::export(&self.0.module, &name.in_module(parsed)))
             .collect::<Result<_>>()?;
         let clones = Arc::new(CloneModule { module, imports });
-        lock().insert(requests.to_vec(), clones.clone());
+        let mut known = lock();
+        if known.len() >= CLONE_MODULES_MAX {
+            known.clear();
+        }
+        known.insert(requests.to_vec(), clones.clone());
         Ok(clones)
     }
 }

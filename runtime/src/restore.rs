@@ -29,8 +29,9 @@ impl Program {
     /// Makes an instance in the state of `image`, which was taken of this program. Its memories are the image's pages,
     /// mapped copy-on-write. `wasi` is the host state that was restored from the image's section [`WASI_SECTION`].
     ///
-    /// The image is not verified here: see [`StoredImage::verify`]. Whatever it says, the guest stays in its sandbox. An
-    /// image that is resumed more than once is better prepared, see [`Program::prepare`].
+    /// The image is not verified here: see [`StoredImage::verify`]. Whatever it says, the guest stays in its sandbox, but
+    /// tables are made as long as it says: [`crate::Limits::admit`] tells beforehand whether they may be. An image that is
+    /// resumed more than once is better prepared, see [`Program::prepare`].
     ///
     /// # Errors
     ///
@@ -268,9 +269,13 @@ fn check_memories(module: &Module<'_>, manifest: &Manifest) -> Result<()> {
         } else {
             1 << (32 - ty.page_size_log2())
         });
+        // No program can have grown it beyond the address space that it starts with.
+        let (least, reserved) = memory_bytes(ty, ty.initial);
+        let (size, _) = memory_bytes(ty, state.pages);
         if state.page_size_log2 as u32 != ty.page_size_log2()
             || state.pages < ty.initial
             || state.pages > limit
+            || size > reserved.max(least)
         {
             return Err(Error::Image(
                 "a memory has a size that the module does not admit".into(),

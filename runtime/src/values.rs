@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::HostState;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use wasmtime::{
     AsContextMut, ExnRef, ExnRefPre, ExnType, Func, HeapType, Instance, Ref, Rooted, Table, Tag,
@@ -40,9 +40,6 @@ pub(crate) fn table<S: AsContextMut<Data = HostState>>(
     };
     instance.get_table(&mut *store, name).ok_or_else(missing)
 }
-
-/// How many exceptions may wait for what they carry while an image is restored. Above that they carry themselves.
-const MADE_AT_ONCE_MAX: usize = 1 << 24;
 
 /// Knows the functions and exceptions of one instance by their numbers in images.
 pub(crate) struct References<'f> {
@@ -250,6 +247,8 @@ impl<'f> References<'f> {
     ) -> Result<Rooted<ExnRef>> {
         let wrong = |index: u32, what: &str| Error::Image(format!("exception {index} {what}"));
         let mut unmade = vec![index];
+        // Those that wait for what they carry: all below the last one of `unmade` that have been looked at.
+        let mut waiting = HashSet::new();
         while let Some(index) = unmade.last().copied() {
             if self.made.contains_key(&index) {
                 unmade.pop();
@@ -267,8 +266,13 @@ impl<'f> References<'f> {
             if unmade.len() == before {
                 let made = self.make_exception(store, exceptions, exception)?;
                 self.made.insert(index, made);
+                waiting.remove(&index);
                 unmade.pop();
-            } else if unmade.len() > MADE_AT_ONCE_MAX {
+            } else if !waiting.insert(index)
+                || unmade[before..]
+                    .iter()
+                    .any(|carried| waiting.contains(carried))
+            {
                 // No program can have made such exceptions: each was there before the one that carries it.
                 return Err(wrong(index, "carries itself"));
             }
@@ -306,7 +310,8 @@ impl<'f> References<'f> {
         }
         let ty = ExnType::from_tag_type(&tag.ty(&*store)).map_err(Error::Internal)?;
         let allocator = ExnRefPre::new(&mut *store, ty);
-        ExnRef::new(&mut *store, &allocator, &tag, &fields).map_err(Error::Internal)
+        ExnRef::new(&mut *store, &allocator, &tag, &fields)
+            .map_err(|error| Error::Image(format!("an exception cannot be made: {error}")))
     }
 }
 

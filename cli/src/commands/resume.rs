@@ -98,8 +98,10 @@ impl Resume {
         };
         let label = label(&state);
         let (program, _) = program::compile(&settings.engine(places)?, wasm, &label)?;
-        let instance = program
-            .resume(&image, wasi)
+        let limits = self.options.limits.limits();
+        let resumed = limits.admit(&program, manifest);
+        let instance = resumed
+            .and_then(|()| program.resume(&image, wasi))
             .map_err(|error| Failure::from(error).about(format!("image {id}")))?;
         session
             .listening(&self.listeners, chosen)

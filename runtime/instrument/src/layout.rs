@@ -6,7 +6,7 @@ use crate::facts::Facts;
 use crate::module::Module;
 use crate::points::Point;
 use crate::types::ValueClass;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wasmparser::Operator;
 
 /// The values of a frame that stands at some point. In a raw frame they follow the header without gaps: the locals,
@@ -56,11 +56,12 @@ pub fn layouts(
         validator.define_locals(offset, count, ty)?;
     }
     let mut found: HashMap<Point, PointLayout> = HashMap::new();
+    let wanted: HashSet<Point> = points.iter().copied().collect();
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {
         let (operator, offset) = operators.read_with_offset()?;
         for point in [Point::Next(offset as u32), Point::Calling(offset as u32)] {
-            if !points.contains(&point) {
+            if !wanted.contains(&point) {
                 continue;
             }
             let Some(live) = analysis.live_at(point) else {
@@ -138,6 +139,7 @@ pub fn sites(module: &Module<'_>, function: u32, offsets: &[u32]) -> Result<Vec<
     }
     let body = module.body(function);
     let mut found = HashMap::new();
+    let wanted: HashSet<u32> = offsets.iter().copied().collect();
     let mut operators = body.get_operators_reader()?;
     let first = Point::Next(operators.original_position() as u32);
     found.insert(
@@ -151,7 +153,7 @@ pub fn sites(module: &Module<'_>, function: u32, offsets: &[u32]) -> Result<Vec<
         let (operator, offset) = operators.read_with_offset()?;
         let next = Point::Next(operators.original_position() as u32);
         let offset = offset as u32;
-        if !offsets.contains(&offset) {
+        if !wanted.contains(&offset) {
             continue;
         }
         if call_type(module, &operator).is_some() {

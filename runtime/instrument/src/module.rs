@@ -307,6 +307,23 @@ impl<'a> Module<'a> {
         &self.bodies[(index - self.imported_functions) as usize]
     }
 
+    /// Whether an export of what is made of the module is one that was added, for its host and its clones.
+    pub fn is_added_export(&self, name: &str) -> bool {
+        name.starts_with(&self.prefix)
+    }
+
+    /// How long the module is, in bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// How many bytes of code function `index` has, none if it is imported or does not exist.
+    pub fn code_bytes(&self, index: u32) -> u64 {
+        let defined = index.checked_sub(self.imported_functions);
+        let body = defined.and_then(|defined| self.bodies.get(defined as usize));
+        body.map_or(0, |body| body.range().len() as u64)
+    }
+
     /// Whether function `index` is imported.
     pub fn is_imported_function(&self, index: u32) -> bool {
         index < self.imported_functions

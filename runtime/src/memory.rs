@@ -20,6 +20,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+#[cfg(test)]
+mod tests;
+
 /// A linear memory that the host owns.
 pub(crate) struct Mapping {
     base: NonNull<u8>,

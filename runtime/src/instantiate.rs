@@ -126,6 +126,8 @@ impl Instance {
             limiter: Limiter::default(),
         };
         let mut store = Store::new(engine.wasmtime(), host);
+        // Even without limits: those that the engine has by itself would end a program that often goes on in place.
+        store.limiter(|host| &mut host.limiter);
         let linked = program.linked()?;
         let imports = match &linked.pre {
             Some(_) => Vec::new(),

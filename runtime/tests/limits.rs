@@ -142,9 +142,20 @@ fn a_program_that_may_not_grow_traps_if_that_is_wanted() {
     }
 }
 
+/// Stops the program in place more often than the engine would allow instances by itself.
+fn goes_on_in_place(mut instance: Instance) -> (i32, i32) {
+    for stop in 0..10_100 {
+        instance.stop_at_safepoint(1);
+        match instance.run().expect("it goes on") {
+            Outcome::Suspended(_) => {}
+            outcome => panic!("{outcome:?} after {stop} stops"),
+        }
+    }
+    sizes(instance.run().expect("it goes on"))
+}
+
 #[test]
 fn a_limited_program_goes_on_in_place_more_often_than_the_engine_counts_instances_by_itself() {
-    const STOPS: u32 = 10_100;
     let mut instance = started(&program(), 10_200);
     let limits = Limits {
         memory_bytes: Some(7 * PAGE),
@@ -152,12 +163,14 @@ fn a_limited_program_goes_on_in_place_more_often_than_the_engine_counts_instance
         ..Limits::default()
     };
     instance.set_limits(limits).expect("it is small");
-    for stop in 0..STOPS {
-        instance.stop_at_safepoint(1);
-        match instance.run().expect("it goes on") {
-            Outcome::Suspended(_) => {}
-            outcome => panic!("{outcome:?} after {stop} stops"),
-        }
-    }
-    assert_eq!(sizes(instance.run().expect("it goes on")), (7, 5));
+    assert_eq!(goes_on_in_place(instance), (7, 5));
+}
+
+#[test]
+fn a_program_without_limits_goes_on_in_place_more_often_than_the_engine_counts_instances_by_itself()
+{
+    assert_eq!(
+        goes_on_in_place(started(&program(), 10_200)),
+        (10_201, 10_201)
+    );
 }

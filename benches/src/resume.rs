@@ -151,7 +151,7 @@ fn program_forks(run: Run, instances: u64) -> Result<forks::Row, BenchError> {
     let guest = Guest::new(run)?;
     let program = guest.compile(false, None)?;
     let mut instance = guest.start(&program)?;
-    instance.stop_at_safepoint(SAFEPOINT);
+    instance.stop_at_safepoint(SAFEPOINT)?;
     let outcome = instance.run()?;
     if !matches!(outcome, Outcome::Suspended(_)) {
         return Err(BenchError::Unexpected(format!("{outcome:?}")));

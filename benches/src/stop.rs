@@ -89,7 +89,7 @@ impl Samples {
         for round in 0..=RESUMES {
             let start = Instant::now();
             let mut resumed = guest.resume(program, &Arc::new(store.load(id)?))?;
-            resumed.stop_at_safepoint(1);
+            resumed.stop_at_safepoint(1)?;
             let outcome = resumed.run()?;
             let elapsed = ms(start.elapsed());
             // A program that ends before its next safepoint says little about resuming.
@@ -141,7 +141,7 @@ fn stopped_early(
     // The first resume compiles the clones, which is measured elsewhere; the program runs in them from the second on.
     let image = Arc::new(store.load(id)?);
     let mut first = guest.resume(program, &image)?;
-    first.stop_at_safepoint(1);
+    first.stop_at_safepoint(1)?;
     if !matches!(first.run()?, Outcome::Suspended(_)) {
         return Ok(None);
     }

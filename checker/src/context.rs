@@ -24,6 +24,8 @@ pub(crate) enum Role {
 pub(crate) struct Context {
     /// The control memory.
     pub control: u32,
+    /// The request memory: the same bytes.
+    pub request: u32,
     pub roles: HashMap<u32, Role>,
     /// The table of referenced functions, and the original's function at each of its places.
     pub referenced_table: u32,
@@ -88,6 +90,7 @@ impl Context {
         };
         Ok(Self {
             control: original.memories.len() as u32,
+            request: original.memories.len() as u32 + 1,
             referenced: referenced(main, referenced_table, &roles)?,
             referenced_table,
             roles,

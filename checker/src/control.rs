@@ -2,6 +2,12 @@
 
 /// Address of the request word.
 pub(crate) const REQUEST_WORD: u32 = 0;
+/// The bit of the request word that says that a call of the host is to be made again.
+pub(crate) const CALL_CUT_SHORT: i32 = 4;
+/// Address of the save pointer.
+pub(crate) const SAVE_POINTER: u32 = 4;
+/// Address of the word that loops store to.
+pub(crate) const FENCE: u32 = 32;
 /// Address of the restore pointer.
 pub(crate) const RESTORE_POINTER: u32 = 8;
 /// Address of the first flag that says that a segment was dropped.

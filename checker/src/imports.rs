@@ -161,8 +161,10 @@ fn wrapper(
     }
     expect.is(Operator::I32Const { value: 0 })?;
     expect.loads_word(control::REQUEST_WORD)?;
-    expect.is(Operator::I32Const { value: 0 })?;
-    expect.is(Operator::I32LtS)?;
+    expect.is(Operator::I32Const {
+        value: control::CALL_CUT_SHORT,
+    })?;
+    expect.is(Operator::I32And)?;
     expect.is(Operator::If {
         blockty: wasmparser::BlockType::Empty,
     })?;

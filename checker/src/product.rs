@@ -11,6 +11,7 @@
 
 use crate::code::{Code, Jump};
 use crate::context::Context;
+use crate::control;
 use crate::error::{Error, Result};
 use crate::liveness::Liveness;
 use crate::original;
@@ -250,12 +251,23 @@ impl<'p, 'a> Product<'p, 'a> {
             return Ok(None);
         };
         match self.rewritten.ops.get(index + 1) {
-            Some(Operator::I32Load { memarg }) if memarg.memory == self.context.control => {
-                if state.at.calling {
-                    self.call_clone(index, state).map(Some)
-                } else {
-                    self.safepoint(index, state).map(Some)
-                }
+            Some(Operator::I32Load { memarg }) if memarg.memory == self.context.request => {
+                self.safepoint(index, state).map(Some)
+            }
+            Some(Operator::I32Load { memarg })
+                if memarg.memory == self.context.control && state.at.calling =>
+            {
+                self.call_clone(index, state).map(Some)
+            }
+            Some(Operator::I32Const { value: 0 })
+                if matches!(
+                    self.rewritten.ops.get(index + 2),
+                    Some(Operator::I32Store { memarg })
+                        if memarg.memory == self.context.request
+                            && memarg.offset == u64::from(control::FENCE)
+                ) =>
+            {
+                Ok(Some(index + 3))
             }
             Some(Operator::TableGet { table })
                 if *table == self.context.referenced_table && self.context.clones.is_some() =>

@@ -17,6 +17,8 @@ enum Operand {
     Value(Value),
     Word(i32),
     Long(i64),
+    /// The address behind the frame, if this is its size.
+    Behind(i32),
     /// Something that is returned for nobody to look at.
     Any,
 }
@@ -26,6 +28,8 @@ enum Operand {
 struct Frame {
     header: Option<i64>,
     size: Option<i32>,
+    /// By how much the code itself advances the save pointer.
+    advance: Option<i32>,
     /// Offset, size in bytes, value.
     values: Vec<(u32, u32, Value)>,
 }
@@ -37,59 +41,68 @@ struct Place {
 }
 
 impl Product<'_, '_> {
-    /// `i32.const 0, i32.load (request word), if … end`, with the cold path of the safepoint inside. Returns where it
+    /// `i32.const 0, i32.load (request word), … if … end`, with the cold path of the safepoint inside. Returns where it
     /// goes on.
     pub fn safepoint(&mut self, index: usize, state: &mut State) -> Result<usize> {
-        let is_test = matches!(
-            self.rewritten.ops.get(index..index + 3),
-            Some([
-                Operator::I32Const { value: 0 },
+        let test = self.rewritten.ops.get(index..).unwrap_or_default();
+        let (length, leaves) = match test {
+            [
+                _,
                 Operator::I32Load { memarg },
-                Operator::If { blockty: BlockType::Empty },
-            ]) if memarg.offset == u64::from(control::REQUEST_WORD)
-        );
-        if !is_test {
-            return self.fail(
-                index,
-                state,
-                "the control memory is read but no request is tested",
-            );
-        }
-        let end = self.rewritten.constructs[self.rewritten.opened[&(index + 2)]].end;
-        let (size, local) = self.ask(index + 3, end, state)?;
-        let frame = self.stored(index + 8, end, local, state)?;
-        if frame.size != Some(size) {
-            return self.fail(
-                index,
-                state,
-                "the size of a frame is not the one that was asked for",
-            );
-        }
-        self.compare(index, &frame, state)?;
+                Operator::If {
+                    blockty: BlockType::Empty,
+                },
+                ..,
+            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (2, false),
+            [
+                _,
+                Operator::I32Load { memarg },
+                Operator::I32Const { value: 0 },
+                Operator::I32LtS,
+                Operator::If {
+                    blockty: BlockType::Empty,
+                },
+                ..,
+            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (4, true),
+            _ => {
+                return self.fail(
+                    index,
+                    state,
+                    "the request memory is read but no request is tested",
+                );
+            }
+        };
+        let start = index + length + 1;
+        let end = self.rewritten.constructs[self.rewritten.opened[&(start - 1)]].end;
+        let local = if leaves {
+            self.leave(start, end, state)?
+        } else {
+            self.ask(start, end, state)?
+        };
         state.rewritten.locals[local as usize] = self.values.fresh();
         state.unchecked = None;
         state.polled = ALL_LOOPS;
         Ok(end + 1)
     }
 
-    /// `i32.const SIZE, call $safepoint, local.tee $frame, i32.eqz, br_if 0`: size and local.
-    fn ask(&self, index: usize, end: usize, state: &State) -> Result<(i32, u32)> {
+    /// `i32.const SIZE, call $safepoint, local.tee $frame, if … end`, up to the end at `end`. Gives the local.
+    fn ask(&self, index: usize, end: usize, state: &mut State) -> Result<u32> {
         let Some(
             [
                 Operator::I32Const { value: size },
                 Operator::Call { function_index },
                 Operator::LocalTee { local_index },
-                Operator::I32Eqz,
-                Operator::BrIf { relative_depth },
+                Operator::If {
+                    blockty: BlockType::Empty,
+                },
             ],
-        ) = self.rewritten.ops.get(index..index + 5)
+        ) = self.rewritten.ops.get(index..index + 4)
         else {
             return self.fail(index, state, "a safepoint does not ask what to do");
         };
-        let is_safepoint = self.context.role(*function_index) == Role::Safepoint
-            && self.rewritten.branch(index + 4, *relative_depth).to == end + 1
-            && *local_index as usize >= self.original.locals.len()
-            && Some(*local_index) != self.entry;
+        let inner = self.rewritten.constructs[self.rewritten.opened[&(index + 3)]].end;
+        let is_safepoint =
+            self.context.role(*function_index) == Role::Safepoint && inner + 1 == end;
         if !is_safepoint {
             return self.fail(
                 index,
@@ -97,7 +110,54 @@ impl Product<'_, '_> {
                 "a safepoint asks somebody else, or goes on elsewhere",
             );
         }
-        Ok((*size, *local_index))
+        self.is_scratch(index, *local_index, state)?;
+        let frame = self.stored(index + 4, inner, *local_index, state)?;
+        if frame.size != Some(*size) || frame.advance.is_some() {
+            return self.fail(
+                index,
+                state,
+                "the size of a frame is not the one that was asked for",
+            );
+        }
+        self.compare(index, &frame, state)?;
+        Ok(*local_index)
+    }
+
+    /// `i32.const 0, i32.load (save pointer), local.set $frame, …`, up to the end at `end`. Gives the local.
+    fn leave(&self, index: usize, end: usize, state: &mut State) -> Result<u32> {
+        let local = match self.rewritten.ops.get(index..index + 3) {
+            Some(
+                [
+                    Operator::I32Const { value: 0 },
+                    Operator::I32Load { memarg },
+                    Operator::LocalSet { local_index },
+                ],
+            ) if memarg.memory == self.context.control
+                && memarg.offset == u64::from(control::SAVE_POINTER) =>
+            {
+                *local_index
+            }
+            _ => return self.fail(index, state, "a frame is not stored at the save pointer"),
+        };
+        self.is_scratch(index, local, state)?;
+        let frame = self.stored(index + 3, end, local, state)?;
+        if frame.advance.is_none() || frame.advance != frame.size {
+            return self.fail(
+                index,
+                state,
+                "the save pointer does not advance by the size of the frame",
+            );
+        }
+        self.compare(index, &frame, state)?;
+        Ok(local)
+    }
+
+    /// The local that has a frame's address is none of the original's, and not the one that says where a clone goes.
+    fn is_scratch(&self, index: usize, local: u32, state: &State) -> Result<()> {
+        if (local as usize) < self.original.locals.len() || Some(local) == self.entry {
+            return self.fail(index, state, "the address of a frame overwrites a local");
+        }
+        Ok(())
     }
 
     /// Follows the code that stores the frame up to its end at `end`.
@@ -116,6 +176,12 @@ impl Product<'_, '_> {
                     ));
                 }
                 Operator::I32Const { value } => stack.push(Operand::Word(*value)),
+                Operator::I32Add => match (stack.pop(), stack.pop()) {
+                    (Some(Operand::Word(size)), Some(Operand::Address)) => {
+                        stack.push(Operand::Behind(size));
+                    }
+                    _ => return self.fail(at, state, "a cold path adds something else"),
+                },
                 Operator::I64Const { value } => stack.push(Operand::Long(*value)),
                 // The index of a saved reference stands for it.
                 Operator::Call { function_index }
@@ -150,6 +216,12 @@ impl Product<'_, '_> {
                             if offset == control::FRAME_SIZE && size == 4 && frame.size.is_none() =>
                         {
                             frame.size = Some(word);
+                        }
+                        // Last of all, since what lies behind it is nobody's.
+                        (Some(Operand::Behind(size)), Some(Operand::Word(0)), _)
+                            if offset == control::SAVE_POINTER && frame.advance.is_none() =>
+                        {
+                            frame.advance = Some(size);
                         }
                         _ => return self.fail(at, state, "something else is stored into a frame"),
                     }

@@ -22,8 +22,8 @@ pub(crate) fn compare(context: &Context, original: &Module<'_>, main: &Module<'_
     begins_with("types", &main.types, &original.types)?;
     begins_with("tags", &main.tags, &original.tags)?;
     begins_with("memories", &main.memories, &original.memories)?;
-    if main.memories.len() != original.memories.len() + 1 {
-        return section("memories", "there is not exactly one more");
+    if main.memories.len() != original.memories.len() + 2 {
+        return section("memories", "there are not exactly two more");
     }
     let defined = original.imported_functions as usize;
     begins_with("functions", &main.functions, &original.functions)?;

@@ -25,15 +25,16 @@ fn scan(context: &Context, main: &Module<'_>, function: u32) -> Result<Function>
     };
     for (index, operator) in body.get_operators_reader()?.into_iter().enumerate() {
         match operator? {
-            Operator::Call { function_index } => match context.role(function_index) {
-                Role::Original(callee) => found.calls.push(callee),
-                // `i32.const 0, i32.load, if, i32.const, call`.
-                Role::Safepoint => {
-                    found.has_safepoint = true;
-                    found.polls_entry |= index == 4;
+            Operator::Call { function_index } => {
+                if let Role::Original(callee) = context.role(function_index) {
+                    found.calls.push(callee);
                 }
-                _ => {}
-            },
+            }
+            // `i32.const 0, i32.load`.
+            Operator::I32Load { memarg } if memarg.memory == context.request => {
+                found.has_safepoint = true;
+                found.polls_entry |= index == 1;
+            }
             Operator::ReturnCall { function_index } => {
                 if let Role::Original(callee) = context.role(function_index) {
                     found.tail_calls.push(callee);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use wsnap::snapshots::Value;
-use wsnap::{Call, Engine, EngineConfig, Program};
+use wsnap::{Call, Engine, EngineConfig, Options, Program};
 
 use crate::failure::Failure;
 use crate::output;
@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub resumed: bool,
     /// How much native stack the program can use, if somebody says so.
     pub stack_bytes: Option<usize>,
+    /// Whether its safepoints are counted.
+    pub countable_safepoints: bool,
 }
 
 impl Settings {
@@ -42,7 +44,10 @@ impl Settings {
             stack_bytes: self.stack_bytes(),
             cache: places.cache_directory(),
             bare: self.bare,
-            ..EngineConfig::default()
+            rewriting: Options {
+                countable_safepoints: self.countable_safepoints,
+                ..Options::default()
+            },
         };
         match Engine::new(&config) {
             // Nobody asked for this place: without it programs start more slowly, and that is all.

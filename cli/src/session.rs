@@ -93,6 +93,13 @@ pub(crate) struct Session<'a> {
     store: Option<Store>,
 }
 
+impl Options {
+    /// Whether the program is compiled so that its safepoints can be counted, which makes it slower.
+    pub fn counts_safepoints(&self) -> bool {
+        matches!(self.stop_at, Some(Trigger::Safepoint(2..)))
+    }
+}
+
 impl<'a> Session<'a> {
     /// Prepares for a program that goes by `name` and comes from the snapshot that `parent` records; fails early when
     /// it is sure that its snapshots could not be written.
@@ -142,7 +149,7 @@ impl<'a> Session<'a> {
             self.keeper.clone(),
         );
         match self.options.stop_at {
-            Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number),
+            Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number)?,
             Some(Trigger::After(delay)) => {
                 timer::start(delay, StopCause::Time, requests.clone())
                     .map_err(|error| cannot_start(&error))?;

@@ -13,6 +13,8 @@ use wsnap_wasi::Interrupter;
 pub(crate) struct Control {
     memory: Arc<Mapping>,
     wanted: AtomicBool,
+    /// The program stops at its next safepoint because it was told so before it ran.
+    stops_next: AtomicBool,
     snapshot_wanted: AtomicBool,
     /// The snapshot that is asked for has turned out to be impossible in passing.
     unwinds_for_snapshots: AtomicBool,
@@ -24,6 +26,7 @@ impl Control {
         Self {
             memory,
             wanted: AtomicBool::new(false),
+            stops_next: AtomicBool::new(false),
             snapshot_wanted: AtomicBool::new(false),
             unwinds_for_snapshots: AtomicBool::new(false),
             interrupter,
@@ -37,21 +40,38 @@ impl Control {
     /// Makes the program stop at its next safepoint or in the blocking call that it is in. From any thread.
     pub fn request_stop(&self) {
         self.wanted.store(true, Ordering::Release);
-        self.request();
+        self.request(control::UNWINDING);
     }
 
-    /// Makes the program ask what to do at its next safepoint or in the blocking call that it is in, so that it hands
-    /// over a snapshot and goes on. From any thread.
+    /// Makes the program ask what to do at its next safepoint that can ask, or in the blocking call that it is in, so that it
+    /// hands over a snapshot and goes on. From any thread.
     pub fn request_snapshot(&self) {
         self.snapshot_wanted.store(true, Ordering::Release);
-        self.request();
+        self.request(control::REQUEST);
     }
 
-    fn request(&self) {
+    /// The program has not come to a safepoint that can ask: if it still has not, it unwinds at its next one of any kind.
+    pub fn insist_on_snapshot(&self) {
+        if self.snapshot_wanted.load(Ordering::Acquire) {
+            self.request(control::UNWINDING);
+        }
+    }
+
+    fn request(&self, bit: u32) {
+        self.set_bits(bit);
+        self.interrupter.interrupt();
+    }
+
+    fn set_bits(&self, bits: u32) {
         self.memory
             .word(control::REQUEST_WORD)
-            .fetch_or(control::REQUEST, Ordering::AcqRel);
-        self.interrupter.interrupt();
+            .fetch_or(bits, Ordering::AcqRel);
+    }
+
+    fn clear_bits(&self, bits: u32) {
+        self.memory
+            .word(control::REQUEST_WORD)
+            .fetch_and(!bits, Ordering::AcqRel);
     }
 
     /// Whether a snapshot was asked for. Asking again says no.
@@ -81,14 +101,16 @@ impl Control {
     /// what it wants before it sets the bit, so looking again finds it.
     pub fn settle(&self) -> bool {
         self.interrupter.clear();
-        self.memory
-            .word(control::REQUEST_WORD)
-            .fetch_and(!control::REQUEST, Ordering::AcqRel);
-        let is_wanted = self.is_stop_wanted() || self.snapshot_wanted.load(Ordering::Acquire);
-        if is_wanted {
-            self.request();
+        self.clear_bits(control::REQUEST | control::UNWINDING);
+        let is_snapshot_wanted = self.snapshot_wanted.load(Ordering::Acquire);
+        if is_snapshot_wanted {
+            self.request(control::REQUEST);
         }
-        is_wanted
+        let is_stop_wanted = self.is_stop_wanted() || self.stops_next.load(Ordering::Acquire);
+        if is_stop_wanted {
+            self.request(control::UNWINDING);
+        }
+        is_snapshot_wanted || is_stop_wanted
     }
 
     /// The program has stopped: takes back the request to stop.
@@ -97,32 +119,38 @@ impl Control {
         self.settle();
     }
 
-    /// Makes the guest unwind its stack from here.
+    /// Makes the guest unwind its stack from the call of the host that it is in, which has not taken effect, or from the
+    /// safepoint that asks.
     pub fn begin_unwinding(&self) {
-        self.memory
-            .word(control::REQUEST_WORD)
-            .fetch_or(control::UNWINDING, Ordering::AcqRel);
+        self.set_bits(control::UNWINDING | control::CALL_CUT_SHORT);
     }
 
-    /// Whether the guest is unwinding, or has just done so.
-    pub fn is_unwinding(&self) -> bool {
-        self.get(control::REQUEST_WORD) & control::UNWINDING != 0
+    /// Whether a table of saved references is being made larger.
+    pub fn is_saving_references(&self) -> bool {
+        self.get(control::GROWING) != 0
     }
 
     /// The guest's stack is unwound: safepoints are quiet again, except for counting and a request that came since.
     pub fn end_unwinding(&self) {
-        self.memory
-            .word(control::REQUEST_WORD)
-            .fetch_and(!control::UNWINDING, Ordering::AcqRel);
+        self.clear_bits(control::UNWINDING | control::CALL_CUT_SHORT);
     }
 
-    /// Makes the guest ask at the `count`-th safepoint from now.
+    /// Makes the guest ask at the `count`-th safepoint from now, if its safepoints can be counted.
     pub fn count_safepoints(&self, count: u64) {
         self.set(control::COUNTER, count as u32);
         self.set(control::COUNTER + 4, (count >> 32) as u32);
-        self.memory
-            .word(control::REQUEST_WORD)
-            .fetch_or(control::COUNTING, Ordering::AcqRel);
+        self.set_bits(control::COUNTING);
+    }
+
+    /// Makes the guest stop at its next safepoint, before it runs.
+    pub fn stop_at_next_safepoint(&self) {
+        self.stops_next.store(true, Ordering::Release);
+        self.set_bits(control::UNWINDING);
+    }
+
+    /// Whether it was to stop at its next safepoint, where it is now.
+    pub fn take_stop_at_next(&self) -> bool {
+        self.stops_next.swap(false, Ordering::AcqRel)
     }
 
     /// Whether safepoints were counted and the last one has been passed. Stops counting then.
@@ -131,9 +159,7 @@ impl Control {
         let out =
             counting && self.get(control::COUNTER) == 0 && self.get(control::COUNTER + 4) == 0;
         if out {
-            self.memory
-                .word(control::REQUEST_WORD)
-                .fetch_and(!control::COUNTING, Ordering::AcqRel);
+            self.clear_bits(control::COUNTING);
         }
         out
     }

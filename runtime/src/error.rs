@@ -75,6 +75,12 @@ pub enum Error {
     /// A program is to be stored or to go on that is not suspended.
     #[error("the program is not suspended")]
     NotSuspended,
+    /// The program was to stop at a later safepoint than its next one.
+    #[error("the program cannot stop at safepoint {count}: its safepoints are not countable")]
+    NotCountable {
+        /// Which one, counted from the next.
+        count: u64,
+    },
     /// The program has ended and cannot run again.
     #[error("the program has ended")]
     Ended,

@@ -79,8 +79,10 @@ fn decide(
     reason: Option<StopReason>,
 ) -> Passage {
     loop {
-        let requested = control.is_stop_wanted().then_some(StopReason::Requested);
-        let reason = reason.or(requested);
+        let stops_next = control.take_stop_at_next();
+        let reason = reason
+            .or(stops_next.then_some(StopReason::Safepoint))
+            .or(control.is_stop_wanted().then_some(StopReason::Requested));
         let passage = match reason {
             Some(_) => Passage::Unwinds,
             None if control.take_snapshot_request() => snapshot::in_passing(caller),

@@ -146,10 +146,24 @@ impl Instance {
 
     /// Makes the program stop at the `count`-th safepoint from now (the first, if `count` is zero). A program that runs
     /// bare has none.
-    pub fn stop_at_safepoint(&mut self, count: u64) {
-        if let Some(control) = &self.control {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCountable`] when it is not the first, and the engine does not make safepoints countable (see
+    /// [`EngineConfig::rewriting`](crate::EngineConfig::rewriting)).
+    pub fn stop_at_safepoint(&mut self, count: u64) -> Result<()> {
+        let Some(control) = &self.control else {
+            return Ok(());
+        };
+        let rewriting = self.program.engine().config().rewriting;
+        if rewriting.countable_safepoints {
             control.count_safepoints(count.max(1));
+        } else if count <= 1 {
+            control.stop_at_next_safepoint();
+        } else {
+            return Err(Error::NotCountable { count });
         }
+        Ok(())
     }
 
     /// The program's host state.
@@ -243,11 +257,7 @@ impl Instance {
         if let Err(error) = returned {
             return self.failed(error).map(Some);
         }
-        if self
-            .control
-            .as_ref()
-            .is_some_and(|control| control.is_unwinding())
-        {
+        if self.has_stored_frames()? {
             return self.suspended();
         }
         if self.store.data().phase == Phase::Start {
@@ -275,11 +285,22 @@ impl Instance {
             .collect()
     }
 
+    /// Whether the guest has begun to unwind: whoever asks for it only makes it do so at its next safepoint.
+    fn has_stored_frames(&self) -> Result<bool> {
+        let Some(control) = &self.control else {
+            return Ok(false);
+        };
+        let start = self.program.parsed()?.control_layout().frames();
+        Ok(control.get(layout::SAVE_POINTER) != start)
+    }
+
     fn failed(&mut self, error: wasmtime::Error) -> Result<Outcome> {
         if let Some(Exit(status)) = error.downcast_ref() {
             return Ok(Outcome::Exited(*status));
         }
-        if error.is::<FramesFull>() {
+        // Of the code that runs between the first frame stored and the last, only what stores frames can trap.
+        let stores_frames = error.is::<wasmtime::Trap>() && self.has_stored_frames()?;
+        if error.is::<FramesFull>() || stores_frames {
             return Err(Error::FramesFull {
                 bytes: CONTROL_BYTES.into(),
             });
@@ -302,14 +323,19 @@ impl Instance {
         };
         control.end_unwinding();
         self.state = State::Unwound;
-        let reason = self.store.data_mut().stop.take();
+        let stops_next = control.take_stop_at_next();
+        let of_its_own = self.store.data_mut().stop.take();
+        let reason = of_its_own
+            .or(stops_next.then_some(StopReason::Safepoint))
+            .or(control.is_stop_wanted().then_some(StopReason::Requested));
+        let is_snapshot_wanted = control.take_snapshot_request();
         if reason.is_some() {
             control.clear_request();
         }
         if self.store.data().own.is_capturing() {
             // Whoever else asks is answered at the next safepoint, when the program has got its own answer.
             self.answer_guest(since);
-        } else if reason.is_none() || control.take_snapshot_request() {
+        } else if reason.is_none() || is_snapshot_wanted {
             self.answer_desk(since);
         }
         control.settle();

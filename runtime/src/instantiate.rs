@@ -136,7 +136,8 @@ impl Instance {
         let defined = memories[module.imported_memories() as usize..]
             .iter()
             .cloned()
-            .chain([control_memory]);
+            // The control memory, and the request memory, which is the same bytes.
+            .chain([control_memory.clone(), control_memory]);
         let instantiate = || match &linked.pre {
             Some(pre) => pre.instantiate(&mut store),
             None => wasmtime::Instance::new(&mut store, &program.0.module, &imports),

@@ -163,7 +163,7 @@ impl ResourceLimiter for Limiter {
         if self
             .control
             .as_ref()
-            .is_some_and(|control| control.is_unwinding())
+            .is_some_and(|control| control.is_saving_references())
         {
             return Ok(true);
         }

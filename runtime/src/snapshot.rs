@@ -29,7 +29,7 @@ use crate::twin::{Side, Twin};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use wasmtime::Caller;
@@ -40,6 +40,10 @@ use wsnap_snapshots::{
 
 /// How long a twin may take to unwind. It has nothing else to do, so one that takes longer has got stuck.
 const UNWINDING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a program may go without coming to a safepoint that can ask what to do. Then it unwinds its own call stack
+/// at any safepoint, which costs it more.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The state of a program at one moment, on its way into a store.
 pub struct Snapshot<'i> {
@@ -256,7 +260,13 @@ pub(crate) fn of_running(control: &Control, guest: &Weak<Guest>) -> Result<Snaps
         let answer = held.desk.ask();
         control.request_snapshot();
         // A program that ends meanwhile answers nothing.
-        let captured = answer.recv().map_err(|_| ended())??;
+        let captured = loop {
+            match answer.recv_timeout(PATIENCE) {
+                Ok(captured) => break captured?,
+                Err(RecvTimeoutError::Timeout) => control.insist_on_snapshot(),
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            }
+        };
         if let Some(snapshot) = complete(captured, &held)? {
             return Ok(snapshot);
         }

@@ -77,7 +77,9 @@ fn resume_quickly(program: &Program, store: &Store, id: ImageId, output: &Output
 }
 
 fn stop_after_a_little(instance: &mut Instance) {
-    instance.stop_at_safepoint(SAFEPOINTS_PER_ROUND);
+    instance
+        .stop_at_safepoint(SAFEPOINTS_PER_ROUND)
+        .expect("its safepoints can be counted");
     let outcome = instance.run().expect("the program runs");
     assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
 }

@@ -6,6 +6,7 @@ mod guests;
 
 use common::{Output, engine, resume, seen, start, whole};
 use guests::{guest, text_guests};
+use std::path::PathBuf;
 use wsnap::snapshots::Store;
 use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};
 
@@ -14,7 +15,9 @@ fn in_place(program: &Program, call: &Call, stops: impl Iterator<Item = u64>) ->
     let output = Output::new();
     let mut instance = start(program, call.clone(), &output, false);
     for stop in stops {
-        instance.stop_at_safepoint(stop);
+        instance
+            .stop_at_safepoint(stop)
+            .expect("its safepoints can be counted");
         match instance.run().expect("the program goes on") {
             Outcome::Suspended(_) => {}
             outcome => return seen(instance, outcome, output),
@@ -31,7 +34,9 @@ fn stored(programs: &[Program], call: &Call, stops: impl Iterator<Item = u64>) -
     let output = Output::new();
     let mut instance = start(&programs[0], call.clone(), &output, false);
     for (turn, stop) in stops.enumerate() {
-        instance.stop_at_safepoint(stop);
+        instance
+            .stop_at_safepoint(stop)
+            .expect("its safepoints can be counted");
         match instance.run().expect("the program goes on") {
             Outcome::Suspended(_) => {}
             outcome => return seen(instance, outcome, output),
@@ -47,10 +52,21 @@ fn stored(programs: &[Program], call: &Call, stops: impl Iterator<Item = u64>) -
     seen(instance, outcome, output)
 }
 
+/// Each guest with an engine whose safepoints can be counted, and with one as it comes, for stops at the next one.
+fn with_engines(guests: Vec<PathBuf>) -> impl Iterator<Item = (PathBuf, Engine)> {
+    let plain = Engine::new(&EngineConfig::default()).expect("the engine can be set up");
+    let engines = [engine(None, false, false), plain];
+    guests.into_iter().flat_map(move |guest| {
+        let engines = engines.clone();
+        engines
+            .into_iter()
+            .map(move |engine| (guest.clone(), engine))
+    })
+}
+
 #[test]
 fn text_guests_go_on_in_place_at_their_first_safepoints() {
-    let engine = engine(None, false, false);
-    for path in text_guests() {
+    for (path, engine) in with_engines(text_guests()) {
         let wasm = std::fs::read(&path).expect("the guest is readable");
         let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
         let call = Call::command();
@@ -65,8 +81,7 @@ fn text_guests_go_on_in_place_at_their_first_safepoints() {
 
 #[test]
 fn text_guests_are_stored_and_resumed_at_their_first_safepoints() {
-    let engine = engine(None, false, false);
-    for path in text_guests() {
+    for (path, engine) in with_engines(text_guests()) {
         let wasm = std::fs::read(&path).expect("the guest is readable");
         let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
         let call = Call::command();
@@ -120,6 +135,7 @@ fn an_image_resumes_under_another_rewriting() {
     let config = EngineConfig {
         rewriting: Options {
             redundant_safepoints: true,
+            countable_safepoints: true,
         },
         ..EngineConfig::default()
     };

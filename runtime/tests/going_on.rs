@@ -5,7 +5,7 @@ mod common;
 #[allow(dead_code, reason = "shared with tests that use all of it")]
 mod guests;
 
-use common::{Output, Seen, engine, resume, seen, start, whole};
+use common::{Output, Seen, engine, plain_engine, resume, seen, start, whole};
 use guests::text_guests;
 use std::time::Duration;
 use wsnap::snapshots::{ImageId, Store, Value};
@@ -79,7 +79,7 @@ fn run_and_take(program: &Program, call: Call, store: &Store) -> (Seen, Vec<Imag
 
 /// Runs the mixer while snapshots are taken of it; it and what is resumed of each image give the same.
 fn mixer_goes_on(count: i64, span: i32) {
-    let program = Program::new(&engine(None, false, false), MIXER.into()).expect("it compiles");
+    let program = Program::new(&plain_engine(None), MIXER.into()).expect("it compiles");
     let call = mixer_call(count, span);
     let wasm = wat::parse_str(MIXER).expect("it is a module");
     let expected = whole(&wasm, &call);
@@ -113,7 +113,9 @@ fn a_resumed_program_goes_on_and_each_image_ends_the_same() {
     let expected = whole(&wasm, &call);
     let (_directory, store) = empty_store();
     let mut instance = start(&program, call, &Output::new(), false);
-    instance.stop_at_safepoint(20_000_000);
+    instance
+        .stop_at_safepoint(20_000_000)
+        .expect("its safepoints can be counted");
     assert!(matches!(instance.run(), Ok(Outcome::Suspended(_))));
     let snapshot = instance.snapshot().expect("it can be stored");
     let mut id = snapshot.store(&store).expect("the store takes it");
@@ -183,7 +185,7 @@ fn what_devices_store_past_the_processor_is_in_the_images() {
     use rustix::fs::{Mode, OFlags, open};
     use wsnap::wasi::{StandardStreams, Stdio, Wasi, WasiConfig};
 
-    let program = Program::new(&engine(None, false, false), READER.into()).expect("it compiles");
+    let program = Program::new(&plain_engine(None), READER.into()).expect("it compiles");
     let call = Call {
         export: "run".into(),
         arguments: Vec::new(),
@@ -244,7 +246,7 @@ fn what_devices_store_past_the_processor_is_in_the_images() {
 
 #[test]
 fn text_guests_go_on_while_snapshots_are_taken_and_each_image_ends_the_same() {
-    let engine = engine(None, false, false);
+    let engine = plain_engine(None);
     let mut taken = 0;
     for path in text_guests() {
         let wasm = std::fs::read(&path).expect("the guest is readable");
@@ -274,7 +276,7 @@ fn text_guests_go_on_while_snapshots_are_taken_and_each_image_ends_the_same() {
 
 #[test]
 fn a_program_that_has_ended_gives_no_snapshot() {
-    let program = Program::new(&engine(None, false, false), MIXER.into()).expect("it compiles");
+    let program = Program::new(&plain_engine(None), MIXER.into()).expect("it compiles");
     let output = Output::new();
     let mut instance = start(&program, mixer_call(1, 8), &output, false);
     let handle = instance.handle();

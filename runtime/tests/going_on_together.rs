@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "shared with tests that use all of it")]
 mod common;
 
-use common::{Output, Seen, engine, resume, seen, start};
+use common::{Output, Seen, engine, plain_engine, resume, seen, start};
 use std::sync::atomic::{AtomicBool, Ordering};
 use wsnap::snapshots::{ImageId, Store, Value};
 use wsnap::{Call, Error, Handle, Instance, Outcome, Program};
@@ -171,7 +171,7 @@ fn run(mut instance: Instance, output: Output) -> Seen {
 }
 
 fn goes_on(text: &str, rounds: i32) {
-    let program = Program::new(&engine(None, false, false), text.into()).expect("it compiles");
+    let program = Program::new(&plain_engine(None), text.into()).expect("it compiles");
     let begin = || {
         let output = Output::new();
         (start(&program, call(rounds), &output, false), output)
@@ -234,7 +234,9 @@ fn snapshots_in_passing_do_not_move_the_safepoint_to_stop_at() {
     let stopped = |in_passing: bool| {
         let (_directory, stores) = two_stores();
         let mut instance = start(&program, call(10_000), &Output::new(), true);
-        instance.stop_at_safepoint(30_000_000);
+        instance
+            .stop_at_safepoint(30_000_000)
+            .expect("its safepoints can be counted");
         let handle = instance.handle();
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {

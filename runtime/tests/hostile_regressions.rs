@@ -32,7 +32,9 @@ impl Stopped {
             arguments: vec![],
         };
         let mut instance = start(&program, call, &Output::new(), false);
-        instance.stop_at_safepoint(1);
+        instance
+            .stop_at_safepoint(1)
+            .expect("its safepoints can be counted");
         let outcome = instance.run().expect("the program runs");
         assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
         let snapshot = instance.snapshot().expect("it can be stored");

@@ -59,7 +59,9 @@ fn memories_and_tables_stay_within_limits_whatever_stops_come_between() {
     let mut instance = started(&program, 20);
     instance.set_limits(limits).expect("it is small");
     for _ in 0..4 {
-        instance.stop_at_safepoint(4);
+        instance
+            .stop_at_safepoint(4)
+            .expect("its safepoints can be counted");
         match instance.run().expect("it runs") {
             Outcome::Suspended(_) => {}
             outcome => panic!("{outcome:?}"),
@@ -85,7 +87,9 @@ fn limits_are_no_part_of_an_image() {
         ..Limits::default()
     };
     instance.set_limits(limits).expect("it is small");
-    instance.stop_at_safepoint(8);
+    instance
+        .stop_at_safepoint(8)
+        .expect("its safepoints can be counted");
     assert!(matches!(instance.run(), Ok(Outcome::Suspended(_))));
     let id = instance
         .snapshot()
@@ -145,7 +149,9 @@ fn a_program_that_may_not_grow_traps_if_that_is_wanted() {
 /// Stops the program in place more often than the engine would allow instances by itself.
 fn goes_on_in_place(mut instance: Instance) -> (i32, i32) {
     for stop in 0..10_100 {
-        instance.stop_at_safepoint(1);
+        instance
+            .stop_at_safepoint(1)
+            .expect("its safepoints can be counted");
         match instance.run().expect("it goes on") {
             Outcome::Suspended(_) => {}
             outcome => panic!("{outcome:?} after {stop} stops"),

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "shared with tests that use all of it")]
 mod common;
 
-use common::{Output, engine, resume, start};
+use common::{Output, plain_engine, resume, start};
 use std::sync::{Arc, Mutex};
 use wsnap::snapshots::{ImageId, Store, Value};
 use wsnap::{Call, Error, Instance, OWN_SECTION, Outcome, Program, SavedOwn};
@@ -51,7 +51,7 @@ impl Counting {
         let wasm = wat::parse_str(COUNTING).expect("the text is right");
         let folder = tempfile::tempdir().expect("there is room for a store");
         Self {
-            program: Program::new(&engine(None, false, false), wasm).expect("the module compiles"),
+            program: Program::new(&plain_engine(None), wasm).expect("the module compiles"),
             store: Store::open(folder.path().join("store")).expect("a store can be made"),
             _folder: folder,
         }

@@ -55,7 +55,9 @@ fn stored(deterministic: bool) -> (tempfile::TempDir, Program, StoredImage) {
     let program = Program::new(&engine, GUEST.into()).expect("it compiles");
     let output = Output::new();
     let mut instance = start(&program, call(), &output, deterministic);
-    instance.stop_at_safepoint(20);
+    instance
+        .stop_at_safepoint(20)
+        .expect("its safepoints can be counted");
     let outcome = instance.run().expect("the program runs");
     assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
     let folder = tempfile::tempdir().expect("there is room for a store");
@@ -133,7 +135,9 @@ fn clones_that_are_alive_together_do_not_see_each_other() {
     };
     let mut clones: Vec<_> = (0..20).map(|_| fork()).collect();
     for (number, (clone, _)) in (1u64..).zip(&mut clones) {
-        clone.stop_at_safepoint(number);
+        clone
+            .stop_at_safepoint(number)
+            .expect("its safepoints can be counted");
         let outcome = clone.run().expect("the program runs");
         assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
     }

@@ -22,7 +22,9 @@ fn stopped_once(wasm: &[u8], call: &Call, stop: u64) -> common::Seen {
     let store = Store::open(directory.path().join("store")).expect("a store can be made");
     let output = Output::new();
     let mut instance = start(&program, call.clone(), &output, false);
-    instance.stop_at_safepoint(stop);
+    instance
+        .stop_at_safepoint(stop)
+        .expect("its safepoints can be counted");
     let outcome = instance.run().expect("the program runs");
     assert!(
         matches!(outcome, Outcome::Suspended(_)),
@@ -154,7 +156,9 @@ fn the_backtrace_of_a_resumed_program_names_its_functions() {
         (func (export "go") (result i32) (call $divides (i32.const 0))))"#;
     let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("it compiles");
     let mut instance = start(&program, call("go", &[]), &Output::new(), false);
-    instance.stop_at_safepoint(3);
+    instance
+        .stop_at_safepoint(3)
+        .expect("its safepoints can be counted");
     let outcome = instance.run().expect("the program runs");
     assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
     let Outcome::Trapped(trap) = instance.run().expect("the program goes on") else {

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "shared with tests that use all of it")]
 mod common;
 
-use common::{Output, engine};
+use common::{Output, plain_engine};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ const GUEST: &str = r#"(module
 const MOMENT: Duration = Duration::from_millis(30);
 
 fn program() -> Program {
-    Program::new(&engine(None, false, false), GUEST.into()).expect("it compiles")
+    Program::new(&plain_engine(None), GUEST.into()).expect("it compiles")
 }
 
 fn call() -> Call {

@@ -110,7 +110,9 @@ fn a_program_with_a_volume_goes_on_and_each_image_ends_the_same() {
 /// An image of the program, stopped somewhere in the middle.
 fn image(program: &Program, store: &Store) -> Arc<StoredImage> {
     let mut instance = start(program, &Output::new());
-    instance.stop_at_safepoint(200_000);
+    instance
+        .stop_at_safepoint(200_000)
+        .expect("its safepoints can be counted");
     assert!(matches!(instance.run(), Ok(Outcome::Suspended(_))));
     let snapshot = instance.snapshot().expect("it can be stored");
     snapshot.publish(store).expect("there is room").image

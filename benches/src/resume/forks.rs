@@ -49,7 +49,7 @@ pub fn measure(
 }
 
 fn run_a_little(instance: &mut Instance) -> Result<(), BenchError> {
-    instance.stop_at_safepoint(1);
+    instance.stop_at_safepoint(1)?;
     match instance.run()? {
         Outcome::Suspended(_) => Ok(()),
         other => Err(BenchError::Unexpected(format!("{other:?}"))),

@@ -121,7 +121,7 @@ impl Subject {
         };
         let mut instance = program.start(wasi, call)?;
         // At the loop's first turn nothing has changed yet, at the second the guest is ready to go on.
-        instance.stop_at_safepoint(2);
+        instance.stop_at_safepoint(2)?;
         let outcome = instance.run()?;
         if !matches!(outcome, Outcome::Suspended(_)) {
             return Err(BenchError::Unexpected(format!("{outcome:?}")));
@@ -211,7 +211,7 @@ impl Subject {
         let wasi = self.wasi()?;
         let start = SystemTime::now();
         let mut instance = self.prepared.resume(wasi)?;
-        instance.stop_at_safepoint(1);
+        instance.stop_at_safepoint(1)?;
         let outcome = instance.run()?;
         if !matches!(outcome, Outcome::Suspended(_)) {
             return Err(BenchError::Unexpected(format!("{outcome:?}")));

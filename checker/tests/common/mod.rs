@@ -43,9 +43,10 @@ pub fn check_default(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
 /// Checks what the rewriter makes of a module, in both of its manners.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn check(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
-    for redundant_safepoints in [false, true] {
+    for choice in [false, true] {
         let options = Options {
-            redundant_safepoints,
+            redundant_safepoints: choice,
+            countable_safepoints: choice,
         };
         check_with(wasm, options, checked).map_err(|error| format!("{options:?}: {error}"))?;
     }

@@ -95,6 +95,7 @@ impl Resume {
             bare: false,
             resumed: true,
             stack_bytes: self.options.limits.stack_bytes(),
+            countable_safepoints: self.options.counts_safepoints(),
         };
         let label = label(&state);
         let (program, _) = program::compile(&settings.engine(places)?, wasm, &label)?;

@@ -112,6 +112,7 @@ impl Run {
             bare: self.bare,
             resumed: false,
             stack_bytes: self.options.limits.stack_bytes(),
+            countable_safepoints: self.options.counts_safepoints(),
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Construct {
     pub end: u32,
     /// Whether it is a loop that polls at its header.
     pub polls: bool,
+    /// For loops: whether memory may have been written on a way round, so that it has to be read anew.
+    pub is_fenced: bool,
     /// Whether a safepoint or a point asked for lies inside.
     pub holds_points: bool,
 }
@@ -59,6 +61,23 @@ pub(crate) fn is_checked_call(
     }
 }
 
+/// Whether an instruction, other than a call, writes to memory.
+fn is_store(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::I32Store { .. }
+            | Operator::I64Store { .. }
+            | Operator::F32Store { .. }
+            | Operator::F64Store { .. }
+            | Operator::I32Store8 { .. }
+            | Operator::I32Store16 { .. }
+            | Operator::I64Store8 { .. }
+            | Operator::I64Store16 { .. }
+            | Operator::I64Store32 { .. }
+            | Operator::V128Store { .. }
+    )
+}
+
 #[derive(PartialEq)]
 enum Kind {
     Block,
@@ -82,10 +101,43 @@ struct Frame {
     handlers: Vec<Handler>,
     /// Loops around this frame, itself included.
     loops: u32,
-    /// The least number of satisfied loops over all branches to the end.
-    satisfied: u32,
-    /// The number of satisfied loops where it was opened.
-    at_start: u32,
+    /// What holds on all branches to the end.
+    passed: Passed,
+    /// What held where it was opened.
+    at_start: Passed,
+}
+
+/// Of the loops around a point, how many, counted from outside, have passed something on every path from their header.
+#[derive(Clone, Copy)]
+struct Passed {
+    /// A safepoint.
+    safepoint: u32,
+    /// A store, or a call.
+    fence: u32,
+}
+
+impl Passed {
+    /// Where no path has come from yet.
+    const NOWHERE: Self = Self {
+        safepoint: u32::MAX,
+        fence: u32::MAX,
+    };
+
+    /// What holds where two paths meet.
+    fn meet(self, other: Self) -> Self {
+        Self {
+            safepoint: self.safepoint.min(other.safepoint),
+            fence: self.fence.min(other.fence),
+        }
+    }
+
+    /// What is known of no more than the outer `loops`.
+    fn within(self, loops: u32) -> Self {
+        self.meet(Self {
+            safepoint: loops,
+            fence: loops,
+        })
+    }
 }
 
 /// Where an exception may go on: the label of the frame with this index on the control stack.
@@ -103,9 +155,7 @@ struct Walker<'m> {
     block: Option<u32>,
     /// How many control instructions are open that began in dead code.
     dead_depth: u32,
-    /// Of the loops around the current point, how many, counted from outside, have passed a safepoint on every path
-    /// from their header to here.
-    satisfied: u32,
+    passed: Passed,
 }
 
 impl<'m> Walker<'m> {
@@ -123,7 +173,7 @@ impl<'m> Walker<'m> {
             constructs: Vec::new(),
             block: None,
             dead_depth: 0,
-            satisfied: 0,
+            passed: Passed::NOWHERE.within(0),
         }
     }
 
@@ -138,8 +188,8 @@ impl<'m> Walker<'m> {
             has_else: false,
             handlers: Vec::new(),
             loops: 0,
-            satisfied: u32::MAX,
-            at_start: 0,
+            passed: Passed::NOWHERE,
+            at_start: self.passed,
         });
         let mut operators = body.get_operators_reader()?;
         if self.polls_entry {
@@ -207,6 +257,7 @@ impl<'m> Walker<'m> {
             | Operator::ReturnCall { .. }
             | Operator::ReturnCallIndirect { .. }
             | Operator::ReturnCallRef { .. } => self.block = None,
+            _ if is_store(operator) => self.passed.fence = self.top().loops,
             _ => self.visit_call(operator, offset, next),
         }
     }
@@ -215,6 +266,7 @@ impl<'m> Walker<'m> {
         let Some(checked) = is_checked_call(self.plan, self.checks_all, operator) else {
             return;
         };
+        self.passed.fence = self.top().loops;
         let innermost = self
             .frames
             .iter()
@@ -232,7 +284,7 @@ impl<'m> Walker<'m> {
         }
         if checked {
             self.flow.note(Access::Point(Point::Next(next)));
-            self.satisfied = self.top().loops;
+            self.passed.safepoint = self.top().loops;
         }
     }
 
@@ -270,7 +322,7 @@ impl<'m> Walker<'m> {
         if kind == Kind::Loop {
             loops += 1;
             // Nothing is known of the new loop; what is known of those around it stays.
-            self.satisfied = self.satisfied.min(loops - 1);
+            self.passed = self.passed.within(loops - 1);
             block = self.fall_into_new_block();
             self.flow.note(Access::Point(Point::Next(next)));
         }
@@ -283,6 +335,7 @@ impl<'m> Walker<'m> {
             middle: None,
             end: 0,
             polls,
+            is_fenced: false,
             holds_points: false,
         });
         self.frames.push(Frame {
@@ -293,8 +346,8 @@ impl<'m> Walker<'m> {
             has_else: false,
             handlers: Vec::new(),
             loops,
-            satisfied: u32::MAX,
-            at_start: self.satisfied,
+            passed: Passed::NOWHERE,
+            at_start: self.passed,
         });
         if polls {
             self.mark_points();
@@ -318,22 +371,25 @@ impl<'m> Walker<'m> {
     /// An edge from the current block to the label of the frame with index `target`.
     fn branch_to(&mut self, target: usize, by_branch: bool) {
         let Some(block) = self.block else { return };
-        let satisfied = self.satisfied;
+        let passed = self.passed;
         let frame = &mut self.frames[target];
         if frame.kind == Kind::Loop {
             let (header, loops) = (frame.block, frame.loops);
             let construct = frame.construct;
             self.flow.edge(block, header);
-            if satisfied < loops || !by_branch {
-                if let Some(construct) = construct {
-                    self.constructs[construct].polls = true;
-                }
+            let is_fenced = passed.fence >= loops || !by_branch;
+            let is_polled = passed.safepoint >= loops && by_branch;
+            if let Some(construct) = construct {
+                self.constructs[construct].is_fenced |= is_fenced;
+                self.constructs[construct].polls |= !is_polled;
+            }
+            if !is_polled {
                 // Its own frame is on the control stack: it and those around hold a safepoint now.
                 self.mark_points_from(target);
             }
         } else {
             frame.pending.push(block);
-            frame.satisfied = frame.satisfied.min(satisfied);
+            frame.passed = frame.passed.meet(passed);
         }
     }
 
@@ -392,18 +448,18 @@ impl<'m> Walker<'m> {
 
     fn alternative(&mut self, offset: u32) {
         let current = self.block.take();
-        let satisfied = self.satisfied;
+        let passed = self.passed;
         let frame = self.top();
         if let Some(block) = current {
             frame.pending.push(block);
-            frame.satisfied = frame.satisfied.min(satisfied);
+            frame.passed = frame.passed.meet(passed);
         }
         frame.has_else = true;
         let (test, construct, at_start) = (frame.block, frame.construct, frame.at_start);
         let block = self.flow.begin_block();
         self.flow.edge(test, block);
         self.block = Some(block);
-        self.satisfied = at_start;
+        self.passed = at_start;
         if let Some(construct) = construct {
             self.constructs[construct].middle = Some(offset);
         }
@@ -417,14 +473,14 @@ impl<'m> Walker<'m> {
             self.constructs[construct].end = offset;
         }
         let mut sources = frame.pending;
-        let mut satisfied = frame.satisfied;
+        let mut passed = frame.passed;
         if let Some(block) = self.block {
             sources.push(block);
-            satisfied = satisfied.min(self.satisfied);
+            passed = passed.meet(self.passed);
         }
         if frame.kind == Kind::If && !frame.has_else {
             sources.push(frame.block);
-            satisfied = satisfied.min(frame.at_start);
+            passed = passed.meet(frame.at_start);
         }
         let outer_loops = self.frames.last().map_or(0, |frame| frame.loops);
         // Even a block that nothing reaches ends in code that counts as live.
@@ -433,7 +489,7 @@ impl<'m> Walker<'m> {
             self.flow.edge(source, block);
         }
         self.block = Some(block);
-        self.satisfied = satisfied.min(outer_loops);
+        self.passed = passed.within(outer_loops);
     }
 
     fn visit_dead(&mut self, operator: &Operator<'_>, offset: u32) {

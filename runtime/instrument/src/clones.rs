@@ -1,6 +1,6 @@
 //! Modules of resume clones: made for the frames at hand, they import everything else from the rewritten module.
 
-use crate::control::{CONTROL_PAGES, RESTORE_HEADER_BYTES, RESTORE_POINTER};
+use crate::control::{RESTORE_HEADER_BYTES, RESTORE_POINTER};
 use crate::emit::{self, CloneIndices, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
@@ -85,14 +85,9 @@ impl Maker<'_, '_> {
             };
             self.import(Name::Memory(index), ty);
         }
-        let control = enc::MemoryType {
-            minimum: CONTROL_PAGES,
-            maximum: Some(CONTROL_PAGES),
-            memory64: false,
-            shared: false,
-            page_size_log2: None,
-        };
-        self.import(Name::Control, control);
+        for name in [Name::Control, Name::Request] {
+            self.import(name, crate::rewrite::control_memory_type());
+        }
         for (index, table) in (0..).zip(&module.tables) {
             let ty = enc::TableType {
                 element_type: types::encode_ref(module, table.element_type),
@@ -207,6 +202,7 @@ impl Maker<'_, '_> {
             plan: &self.facts.plan,
             types: &indices.types,
             control_memory: indices.control_memory,
+            request_memory: indices.request_memory,
             safepoint: here(indices.safepoint),
             save_reference: indices.savers.map(|saver| saver.map(here)),
             saved_references: indices.saved_references,

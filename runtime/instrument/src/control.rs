@@ -4,18 +4,25 @@
 //! addresses, then one byte per segment that records whether the program dropped it, then the frame buffer.
 //!
 //! ```text
-//! 0    u32  request word: why the next safepoint shall take its cold path (0: it does not)
+//! 0    u32  request word: what is wanted of the program (0: nothing)
 //! 4    u32  save pointer: address at which the next frame is written
 //! 8    u32  restore pointer: address of the next frame to restore
 //! 12   u32  number of function references saved
 //! 16   u32  number of external references saved
 //! 20   u32  number of exception references saved
 //! 24   u64  safepoints still to pass before the host is asked (counts while `COUNTING` is set)
+//! 32   u32  fence: loops that store nothing store here, so that compilers load the request word on every turn
+//! 36   u32  not zero while a table of saved references grows
 //! 64        dropped flags: a byte per data segment, then a byte per element segment
 //! ...       frames, from the next multiple of 64
 //! ```
+//!
+//! The *request memory*, one index further, is the same bytes once more: the tests of the request word read it there.
+//! A compiler keeps the address of a memory in a register where the memory is much used, and the stores into frames,
+//! which hardly ever run, would otherwise make it believe that of the control memory: measured, QuickJS then takes up to
+//! three times as long.
 
-/// Address of the request word: the OR of [`REQUEST`], [`COUNTING`] and [`UNWINDING`].
+/// Address of the request word: the OR of [`REQUEST`], [`COUNTING`], [`CALL_CUT_SHORT`] and [`UNWINDING`].
 pub const REQUEST_WORD: u32 = 0;
 /// Address of the save pointer.
 pub const SAVE_POINTER: u32 = 4;
@@ -29,14 +36,21 @@ pub const SAVED_EXTERNS: u32 = 16;
 pub const SAVED_EXCEPTIONS: u32 = 20;
 /// Address of the 64-bit safepoint counter.
 pub const COUNTER: u32 = 24;
+/// Address of the word that loops store to which store nothing else.
+pub const FENCE: u32 = 32;
+/// Address of the word that is not zero while a table of saved references grows, which no limit of the program concerns.
+pub const GROWING: u32 = 36;
 /// Address of the first dropped flag.
 const DROPPED: u32 = 64;
 
-/// Bit of the request word: the next safepoint asks the host.
+/// Bit of the request word: the next safepoint that can ask the host does so.
 pub const REQUEST: u32 = 1;
-/// Bit of the request word: every safepoint decrements [`COUNTER`] and asks the host when it reaches zero.
+/// Bit of the request word: every safepoint decrements [`COUNTER`] and asks the host when it reaches zero. For modules
+/// that are rewritten so that safepoints can be counted.
 pub const COUNTING: u32 = 2;
-/// Bit of the request word: the call stack is being unwound into frames.
+/// Bit of the request word: the call of the host that returns with it has not taken effect and is to be made again.
+pub const CALL_CUT_SHORT: u32 = 4;
+/// Bit of the request word: the call stack shall be unwound into frames, which begins at the next safepoint.
 pub const UNWINDING: u32 = 1 << 31;
 
 /// Size of the control memory in WebAssembly pages of 64 KiB. It is address space: untouched pages cost nothing.

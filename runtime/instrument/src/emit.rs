@@ -42,6 +42,8 @@ pub(crate) struct Surroundings<'m, 'a> {
     pub types: &'m TypeSpace,
     /// The control memory.
     pub control_memory: u32,
+    /// The same bytes once more, see [`crate::control`].
+    pub request_memory: u32,
     /// The function that cold paths call, see [`crate::helpers`].
     pub safepoint: u32,
     /// Functions that save a function, external or exception reference.

@@ -62,8 +62,11 @@ impl Facts {
 
     /// The facts as bytes, for a cache on the same machine: not a stable format.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes =
-            vec![u8::from(self.exceptions) | u8::from(self.plan.options.redundant_safepoints) << 1];
+        let mut bytes = vec![
+            u8::from(self.exceptions)
+                | u8::from(self.plan.options.redundant_safepoints) << 1
+                | u8::from(self.plan.options.countable_safepoints) << 2,
+        ];
         let operations = self
             .segment_operations
             .iter()
@@ -87,6 +90,7 @@ impl Facts {
         let (flags, mut rest) = bytes.split_first()?;
         let options = Options {
             redundant_safepoints: flags & 2 != 0,
+            countable_safepoints: flags & 4 != 0,
         };
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for list in &mut lists {

@@ -114,13 +114,15 @@ pub(crate) fn save_reference(control_memory: u32, class: ValueClass, table: u32)
         .i32_ge_u();
     sink.if_(enc::BlockType::Empty);
     // Twice as large, so that saving is linear; a failure to grow traps at the store below.
+    let growing = at(control_memory, GROWING);
+    sink.i32_const(0).i32_const(1).i32_store(growing);
     sink.ref_null(heap_type)
         .local_get(index)
         .i32_const(16)
         .i32_add()
         .table_grow(table)
-        .drop()
-        .end();
+        .drop();
+    sink.i32_const(0).i32_const(0).i32_store(growing).end();
     sink.local_get(index).local_get(reference).table_set(table);
     sink.i32_const(0)
         .local_get(index)
@@ -166,8 +168,8 @@ pub(crate) fn wrapper(
     }
     sink.i32_const(0)
         .i32_load(at(control_memory, REQUEST_WORD))
-        .i32_const(0)
-        .i32_lt_s();
+        .i32_const(CALL_CUT_SHORT as i32)
+        .i32_and();
     sink.if_(enc::BlockType::Empty);
     let classes: Vec<ValueClass> = ty.params().iter().map(|ty| ValueClass::of(*ty)).collect();
     let size = SAVED_HEADER_BYTES + classes.iter().map(|class| class.size_bytes()).sum::<u32>();

@@ -13,6 +13,7 @@ use wasmparser::{HeapType, ValType};
 pub(crate) struct Indices {
     pub types: TypeSpace,
     pub control_memory: u32,
+    pub request_memory: u32,
     pub hooks: u32,
     pub referenced_functions: u32,
     /// Tables of saved function, external and exception references.
@@ -63,6 +64,7 @@ impl Indices {
         let exceptions = facts.exceptions;
         Self {
             control_memory: module.memories.len() as u32,
+            request_memory: module.memories.len() as u32 + 1,
             hooks: tables,
             referenced_functions: tables + 1,
             saved_references: [

@@ -8,21 +8,36 @@
 //! # What is inserted
 //!
 //! A *safepoint* is a place at which an activation can unwind. There the code tests the *request word* in the
-//! [control memory](control); while it is zero, that is all that happens:
+//! [control memory](control), and nothing else happens unless its highest bit is set:
 //!
 //! ```text
-//! i32.const 0  i32.load (request word)
+//! i32.const 0  i32.load (request word)  i32.const 0  i32.lt_s
 //! if                                        ;; unlikely
-//!   (i32.const SIZE)  call $safepoint       ;; asks the host; zero: go on
-//!   local.tee $frame  i32.eqz  br_if 0
+//!   i32.const 0  i32.load (save pointer)  local.set $frame
 //!   …store function, site and live values at $frame…
+//!   i32.const 0  (local.get $frame)  (i32.const SIZE)  i32.add  i32.store (save pointer)
 //!   …any results…  return
 //! end
 //! ```
 //!
 //! Safepoints stand after each call that may come back unwinding, where the test serves as a poll as well; at the headers
 //! of loops that can go round without such a call; and at the entry of functions that can call each other in tail
-//! position for ever. Calls to imported functions go through wrappers, so that a call of the host that asks for
+//! position for ever, or have loops and call others. Those at entries can also ask the host, which may let the program
+//! go on:
+//!
+//! ```text
+//! i32.const 0  i32.load (request word)
+//! if                                        ;; unlikely
+//!   (i32.const SIZE)  call $safepoint       ;; asks the host; zero: go on
+//!   local.tee $frame
+//!   if
+//!     …store function, site and live values at $frame…
+//!     …any results…  return
+//!   end
+//! end
+//! ```
+//!
+//! All are such if they shall be [countable](Options::countable_safepoints). Calls to imported functions go through wrappers, so that a call of the host that asks for
 //! suspension before it took effect can be made again. Functions that can never suspend are copied.
 //!
 //! What a frame holds follows from the original module alone: the [live locals](PointLayout) by the standard data flow,

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Name {
     /// The control memory.
     Control,
+    /// The request memory.
+    Request,
     /// The table of the host's hooks.
     Hooks,
     /// The table of saved function references.
@@ -54,6 +56,7 @@ impl fmt::Display for Name {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Control => write!(formatter, "control"),
+            Self::Request => write!(formatter, "request"),
             Self::Hooks => write!(formatter, "hooks"),
             Self::SavedFunctions => write!(formatter, "saved-functions"),
             Self::SavedExterns => write!(formatter, "saved-externs"),

@@ -19,6 +19,9 @@ pub struct Options {
     /// Puts safepoints also where they are not needed: at every loop header and at the entry of every function that has
     /// safepoints. For comparing, and for stops at more places.
     pub redundant_safepoints: bool,
+    /// Lets every safepoint ask the host, so that it can count them. Without that only those at entries of functions can
+    /// ask, and all others do nothing but unwind when they are told to, which is faster.
+    pub countable_safepoints: bool,
 }
 
 /// What is decided for a defined function.
@@ -126,11 +129,15 @@ impl Plan {
                     .tail_callees
                     .iter()
                     .any(|&callee| recursive && within(callee));
+            // Where the host can be asked: seldom enough not to be felt, often enough to be met soon.
+            let asks =
+                summary.loops && (summary.calls_indirectly || direct(member).next().is_some());
             self.decisions[member as usize] = Decision {
                 suspends: suspends || long,
                 checks_all_calls: long,
                 calls_unknown,
                 polls_entry: tail_cycle
+                    || asks
                     || (summary.catches && (recursive || calls_unknown || long))
                     || (self.options.redundant_safepoints && (suspends || long)),
                 // Segments that are dropped are noted, and references to imported functions are to their wrappers.

@@ -175,6 +175,7 @@ impl<'a> Builder<'_, 'a> {
             plan: &self.facts.plan,
             types: &self.indices.types,
             control_memory: self.indices.control_memory,
+            request_memory: self.indices.request_memory,
             safepoint: self.indices.safepoint,
             save_reference: self.indices.savers,
             saved_references: self.indices.saved_references,
@@ -245,13 +246,9 @@ impl<'a> Builder<'_, 'a> {
                 page_size_log2: memory.page_size_log2,
             });
         }
-        section.memory(enc::MemoryType {
-            minimum: CONTROL_PAGES,
-            maximum: Some(CONTROL_PAGES),
-            memory64: false,
-            shared: false,
-            page_size_log2: None,
-        });
+        for _ in [self.indices.control_memory, self.indices.request_memory] {
+            section.memory(control_memory_type());
+        }
         section
     }
 
@@ -277,6 +274,11 @@ impl<'a> Builder<'_, 'a> {
             Name::Control,
             enc::ExportKind::Memory,
             indices.control_memory,
+        );
+        add(
+            Name::Request,
+            enc::ExportKind::Memory,
+            indices.request_memory,
         );
         add(Name::Hooks, enc::ExportKind::Table, indices.hooks);
         add(
@@ -451,6 +453,17 @@ impl<'a> Builder<'_, 'a> {
             section.passive(bytes.iter().copied());
         }
         section
+    }
+}
+
+/// The type of the control memory, and of the request memory.
+pub(crate) fn control_memory_type() -> enc::MemoryType {
+    enc::MemoryType {
+        minimum: CONTROL_PAGES,
+        maximum: Some(CONTROL_PAGES),
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
     }
 }
 

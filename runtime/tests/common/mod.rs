@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use wsnap::snapshots::{ImageId, Store};
 use wsnap::wasi::{Grants, SavedState, StandardStreams, Stdio, Wasi, WasiConfig};
-use wsnap::{Call, Engine, EngineConfig, Instance, Outcome, Program, WASI_SECTION};
+use wsnap::{Call, Engine, EngineConfig, Instance, Options, Outcome, Program, WASI_SECTION};
 
 /// What a run leaves behind.
 #[derive(Debug, PartialEq)]
@@ -14,12 +14,28 @@ pub struct Seen {
     pub memory: Option<blake3::Hash>,
 }
 
+/// An engine as it comes, whose programs are the fastest.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn plain_engine(target: Option<&str>) -> Engine {
+    let config = EngineConfig {
+        target: target.map(str::to_owned),
+        ..EngineConfig::default()
+    };
+    Engine::new(&config).expect("the engine can be set up")
+}
+
+/// An engine whose programs can be stopped at any safepoint by its number.
+#[allow(dead_code, reason = "not every test uses it")]
 pub fn engine(target: Option<&str>, bare: bool, deterministic: bool) -> Engine {
     let target = target.map(str::to_owned);
     let config = EngineConfig {
         target,
         bare,
         deterministic,
+        rewriting: Options {
+            countable_safepoints: true,
+            ..Options::default()
+        },
         ..EngineConfig::default()
     };
     Engine::new(&config).expect("the engine can be set up")
@@ -67,6 +83,7 @@ pub fn start(program: &Program, call: Call, output: &Output, deterministic: bool
         .expect("the program starts")
 }
 
+#[allow(dead_code, reason = "not every test uses it")]
 pub fn resume(program: &Program, store: &Store, id: ImageId, output: &Output) -> Instance {
     let image = std::sync::Arc::new(store.load(id).expect("the image is there"));
     image.verify().expect("the image is intact");

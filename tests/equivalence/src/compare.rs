@@ -6,13 +6,13 @@ use crate::programs;
 use crate::random::Random;
 use wasmparser::{Parser, Payload};
 use wsnap::snapshots::Store;
-use wsnap::{Engine, Program};
+use wsnap::{Engine, Options, Program};
 use wsnap_instrument::Error;
 
 /// How often a program is stopped at most, going on in place.
 const STOPS_IN_PLACE: usize = 16;
 /// How often at most, going on from an image.
-const STOPS_STORED: usize = 8;
+const STOPS_STORED: usize = 10;
 
 /// What came of a program.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub struct Difference(String);
 /// Where programs run, and where their images go meanwhile.
 pub struct Places {
     bare: wasmtime::Engine,
+    /// As it comes: it stops at next safepoints only.
+    plain: Engine,
     here: Engine,
     /// Puts safepoints also where they are not needed.
     redundant: Engine,
@@ -65,9 +67,10 @@ impl Places {
         let store = Store::open(directory.path().join("store")).map_err(std::io::Error::other)?;
         Ok(Self {
             bare: driven::bare_engine(),
-            here: driven::engine(None, false),
-            redundant: driven::engine(None, true),
-            pulley: driven::engine(Some("pulley64"), false),
+            plain: driven::engine(None, Options::default()),
+            here: driven::engine(None, countable(false)),
+            redundant: driven::engine(None, countable(true)),
+            pulley: driven::engine(Some("pulley64"), countable(false)),
             store,
             _directory: directory,
         })
@@ -99,6 +102,7 @@ impl Places {
             Err(wsnap::Error::Module(Error::Unsupported { .. })) => return Ok(Verdict::Refused),
             Err(error) => return Err(format!("it cannot be made suspendable: {error:?}")),
         };
+        let plain = new(&self.plain).map_err(|error| format!("as it comes: {error:?}"))?;
         let redundant = new(&self.redundant).map_err(|error| format!("redundantly: {error:?}"))?;
         let on_pulley = seed.is_multiple_of(2) && !has_atomics(&driven.wasm);
         let other = if on_pulley {
@@ -126,8 +130,11 @@ impl Places {
             }
             Err(failed(&format!("{:?}\nexpected: {expected:?}", run.seen)))
         };
-        let here = [here, other];
-        check("unstopped", &here[..1], Manner::InPlace, 0)?;
+        // Wherever the others stop, this one goes on to the next safepoint.
+        let here = [here, plain.clone(), other];
+        let plain = [plain];
+        check("unstopped", &plain, Manner::InPlace, 0)?;
+        check("at each safepoint", &plain, Manner::InPlace, STOPS_IN_PLACE)?;
         check("in place", &[redundant], Manner::InPlace, STOPS_IN_PLACE)?;
         check("stored", &here, Manner::Stored(&self.store), STOPS_STORED)?;
         Ok(Verdict::Same(same))
@@ -147,6 +154,14 @@ pub fn check_bytes(places: &Places, bytes: &[u8]) -> Result<Verdict, Difference>
     match programs::of_bytes(seed, content) {
         Some(driven) => places.compare(seed, &driven),
         None => Ok(Verdict::Refused),
+    }
+}
+
+/// Options under which safepoints can be counted.
+fn countable(redundant_safepoints: bool) -> Options {
+    Options {
+        redundant_safepoints,
+        countable_safepoints: true,
     }
 }
 

@@ -53,14 +53,12 @@ pub fn bare_engine() -> wasmtime::Engine {
 ///
 /// When the engine does not know the target.
 #[must_use]
-pub fn engine(target: Option<&str>, redundant_safepoints: bool) -> Engine {
+pub fn engine(target: Option<&str>, rewriting: Options) -> Engine {
     let config = EngineConfig {
         target: target.map(str::to_owned),
         deterministic: true,
         stack_bytes: STACK_BYTES,
-        rewriting: Options {
-            redundant_safepoints,
-        },
+        rewriting,
         ..EngineConfig::default()
     };
     Engine::new(&config).expect("the engine can be set up")
@@ -220,7 +218,7 @@ pub struct Run {
     pub stacks: Stacks,
 }
 
-/// Runs steps of the driver with stops at `gaps`, numbers of safepoints, going on with the next of `programs` after each.
+/// Runs steps of the driver with stops at `gaps`, numbers of safepoints where these can be counted, going on with the next of `programs` after each.
 ///
 /// # Errors
 ///
@@ -249,7 +247,16 @@ pub fn with_stops(
     loop {
         let gap = gaps.next();
         if let Some(gap) = gap {
-            instance.stop_at_safepoint(gap);
+            // Where safepoints are not counted, the next one has to do.
+            let rewriting = instance.program().engine().config().rewriting;
+            let gap = if rewriting.countable_safepoints {
+                gap
+            } else {
+                1
+            };
+            instance
+                .stop_at_safepoint(gap)
+                .map_err(|error| format!("it cannot be stopped: {error:?}"))?;
         }
         let so_far = stops;
         let failed = |error: &dyn std::fmt::Debug| {

@@ -43,6 +43,7 @@ fn generated_modules_and_clones_for_all_their_points_are_valid() {
         };
         let options = Options {
             redundant_safepoints: seed % 2 == 0,
+            countable_safepoints: seed % 4 < 2,
         };
         if let Err(error) = validity::check(&engine, &wasm, options, &mut tally) {
             panic!("{error}\nWSNAP_FUZZ_SEED={seed}\n{}", text(&wasm));

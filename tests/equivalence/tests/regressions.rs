@@ -10,9 +10,10 @@ use wsnap_instrument::Options;
 /// every safepoint.
 fn check_again(text: &str) {
     let wasm = wat::parse_str(text).expect("the text is a module");
-    for redundant_safepoints in [false, true] {
+    for choice in [false, true] {
         let options = Options {
-            redundant_safepoints,
+            redundant_safepoints: choice,
+            countable_safepoints: choice,
         };
         let checked = validity::check(
             &driven::bare_engine(),
@@ -28,7 +29,7 @@ fn check_again(text: &str) {
         memories: 1,
     };
     let expected = driven::bare(&driven::bare_engine(), &driven, driven.all());
-    let engine = driven::engine(None, false);
+    let engine = driven::engine(None, Options::default());
     let program = [Program::new(&engine, driven.wasm.clone()).expect("the program compiles")];
     let gaps = std::iter::repeat_n(1, 50);
     let run = driven::with_stops(&program, &Manner::InPlace, &driven, driven.all(), gaps);

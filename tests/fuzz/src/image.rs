@@ -152,7 +152,9 @@ fn rounds(
         let Some(mut instance) = restore(workshop, program, &image, input) else {
             return;
         };
-        instance.stop_at_safepoint(input.byte().into());
+        instance
+            .stop_at_safepoint(input.byte().into())
+            .expect("its safepoints can be counted");
         let outcome = watched(Some(instance.handle()), || instance.run());
         match outcome {
             Ok(Outcome::Suspended(_)) => {}

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 use wsnap::snapshots::{Manifest, Store};
 use wsnap::wasi::{Preopen, StandardStreams, Stdio, VolumeGrant, Wasi, WasiConfig};
-use wsnap::{Call, Engine, EngineConfig, Outcome, Program};
+use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};
 
 /// Modules, each with what is special about images of it.
 const MODULES: &[&str] = &[
@@ -62,6 +62,10 @@ impl Workshop {
         for deterministic in [false, true] {
             let config = EngineConfig {
                 deterministic,
+                rewriting: Options {
+                    countable_safepoints: true,
+                    ..Options::default()
+                },
                 ..EngineConfig::default()
             };
             let engine = Engine::new(&config).expect("the engine can be set up");
@@ -98,7 +102,9 @@ impl Workshop {
         };
         let wasi = Wasi::new(config).expect("the host state can be set up");
         let mut instance = program.start(wasi, Call::command()).expect("it starts");
-        instance.stop_at_safepoint(stop);
+        instance
+            .stop_at_safepoint(stop)
+            .expect("its safepoints can be counted");
         if !matches!(instance.run(), Ok(Outcome::Suspended(_))) {
             return;
         }

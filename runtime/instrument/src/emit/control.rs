@@ -49,7 +49,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         let end = self.module.body(self.function).range().end as u32;
         self.dispatch(site, end);
         if self.around.plan.decision(self.function).polls_entry && !self.is_clone() {
-            self.poll(Point::Next(first), site);
+            self.poll_entry(Point::Next(first), site);
         }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.pop(tests);
         let base = self.stack.len() - params;
         self.nest += if shape == Shape::WrappedLoop { 3 } else { 1 };
-        let is_polled = construct.polls;
+        let (is_polled, is_fenced) = (construct.polls, construct.is_fenced);
         let (start, stop) = (construct.start, construct.middle.unwrap_or(construct.end));
         self.frames.push(Control {
             base,
@@ -107,7 +107,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         });
         self.dispatch(start, stop);
         if is_polled {
-            self.poll(Point::Next(end as u32), offset as u32);
+            self.poll_loop(Point::Next(end as u32), offset as u32, is_fenced);
         }
         Ok(())
     }

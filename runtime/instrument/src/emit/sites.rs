@@ -2,7 +2,7 @@
 
 use super::{Emitter, Kind, Operand};
 use crate::analysis::is_checked_call;
-use crate::control::{REQUEST_WORD, RESTORE_POINTER, SAVED_HEADER_BYTES};
+use crate::control::{FENCE, REQUEST_WORD, RESTORE_POINTER, SAVE_POINTER, SAVED_HEADER_BYTES};
 use crate::error::Result;
 use crate::helpers;
 use crate::points::Point;
@@ -10,63 +10,132 @@ use crate::types::{self, ValueClass};
 use wasm_encoder as enc;
 use wasmparser::{Operator, ValType};
 
+/// A frame as a safepoint stores it.
+struct Frame {
+    /// Names the safepoint: an offset in the original module.
+    site: u32,
+    /// In bytes, its header included.
+    size: u32,
+    /// Live locals, then operands.
+    values: Vec<(u32, ValueClass)>,
+}
+
 impl<'a> Emitter<'_, '_, 'a> {
-    /// A poll at a place where everything on the operand stack is parked. `site` names it in a raw frame.
-    pub(super) fn poll(&mut self, point: Point, site: u32) {
-        let operands = self.parked_below(self.stack.len());
-        self.check(point, site, &operands);
+    /// A safepoint at the entry of the function. `site` names it in a raw frame.
+    pub(super) fn poll_entry(&mut self, point: Point, site: u32) {
+        let frame = self.frame(point, site, &[]);
+        self.ask(&frame);
     }
 
-    /// `if request word { frame = safepoint(size); if frame { store; return } }`
-    fn check(&mut self, point: Point, site: u32, operands: &[(u32, ValueClass)]) {
-        let live = self.analysis.live_at(point).unwrap_or_default().to_vec();
+    /// A safepoint at the header of a loop, where everything on the operand stack is parked; `is_fenced` if compilers
+    /// cannot believe anyway that memory is the same on every turn.
+    pub(super) fn poll_loop(&mut self, point: Point, site: u32, is_fenced: bool) {
+        let operands = self.parked_below(self.stack.len());
+        let frame = self.frame(point, site, &operands);
+        self.check(&frame);
+        if !is_fenced && !self.around.plan.options.countable_safepoints {
+            let fence = helpers::at(self.around.request_memory, FENCE);
+            self.sink().i32_const(0).i32_const(0).i32_store(fence);
+        }
+    }
+
+    /// What a frame holds that is stored at `point`.
+    fn frame(&self, point: Point, site: u32, operands: &[(u32, ValueClass)]) -> Frame {
+        let live = self.analysis.live_at(point).unwrap_or_default();
         let mut values: Vec<(u32, ValueClass)> = live
-            .into_iter()
-            .map(|local| (local, self.locals.class(local)))
+            .iter()
+            .map(|&local| (local, self.locals.class(local)))
             .collect();
         values.extend_from_slice(operands);
-        let size = SAVED_HEADER_BYTES
-            + values
-                .iter()
-                .map(|(_, class)| class.size_bytes())
-                .sum::<u32>();
-        let frame = self.locals.scratch();
-        let request = self.memory(REQUEST_WORD);
+        let bytes: u32 = values.iter().map(|(_, class)| class.size_bytes()).sum();
+        Frame {
+            site,
+            size: SAVED_HEADER_BYTES + bytes,
+            values,
+        }
+    }
+
+    /// A safepoint that only has to leave when the program is unwinding, unless safepoints are to be counted.
+    fn check(&mut self, frame: &Frame) {
+        if self.around.plan.options.countable_safepoints {
+            self.ask(frame);
+        } else {
+            self.leave(frame);
+        }
+    }
+
+    /// `if request word { address = safepoint(size); if address { store; return } }`
+    ///
+    /// The host is asked, and may say that the program goes on.
+    fn ask(&mut self, frame: &Frame) {
+        let address = self.locals.scratch();
+        let request = helpers::at(self.around.request_memory, REQUEST_WORD);
         let safepoint = self.around.safepoint;
         self.sink().i32_const(0).i32_load(request);
         self.hint(false);
         self.sink()
             .if_(enc::BlockType::Empty)
-            .i32_const(size as i32)
+            .i32_const(frame.size as i32)
             .call(safepoint)
-            .local_tee(frame)
-            .i32_eqz();
-        self.hint(true);
-        self.sink().br_if(0);
-        self.store_frame(frame, site, size, &values);
+            .local_tee(address);
+        // The path that does not come back is the first that Cranelift's numbering of blocks follows, and so the last
+        // in its order: behind all loops, where the values that it stores don't count as used in a loop.
+        self.hint(false);
+        self.sink().if_(enc::BlockType::Empty);
+        self.store_frame(address, frame);
+        self.default_results();
+        self.sink().return_().end().end();
+    }
+
+    /// `if request word < 0 { address = save pointer; store; save pointer += size; return }`
+    ///
+    /// Nothing is called, and nothing comes back, so that the hot code has to hold no value anywhere for its sake. That
+    /// the control memory is full shows as a trap.
+    fn leave(&mut self, frame: &Frame) {
+        let address = self.locals.scratch();
+        let request = helpers::at(self.around.request_memory, REQUEST_WORD);
+        let save_pointer = self.memory(SAVE_POINTER);
+        self.sink()
+            .i32_const(0)
+            .i32_load(request)
+            .i32_const(0)
+            .i32_lt_s();
+        self.hint(false);
+        self.sink()
+            .if_(enc::BlockType::Empty)
+            .i32_const(0)
+            .i32_load(save_pointer)
+            .local_set(address);
+        self.store_frame(address, frame);
+        self.sink()
+            .i32_const(0)
+            .local_get(address)
+            .i32_const(frame.size as i32)
+            .i32_add()
+            .i32_store(save_pointer);
         self.default_results();
         self.sink().return_().end();
     }
 
-    /// Stores header and values at the address in `frame`.
-    fn store_frame(&mut self, frame: u32, site: u32, size: u32, values: &[(u32, ValueClass)]) {
-        let header = u64::from(self.function) | u64::from(site) << 32;
+    /// Stores header and values at the address in `address`.
+    fn store_frame(&mut self, address: u32, frame: &Frame) {
+        let header = u64::from(self.function) | u64::from(frame.site) << 32;
         let (at, size_at) = (self.memory(0), self.memory(8));
         self.sink()
-            .local_get(frame)
+            .local_get(address)
             .i64_const(header as i64)
             .i64_store(at);
         self.sink()
-            .local_get(frame)
-            .i32_const(size as i32)
+            .local_get(address)
+            .i32_const(frame.size as i32)
             .i32_store(size_at);
         let (control_memory, savers) = (self.around.control_memory, self.around.save_reference);
         let mut offset = SAVED_HEADER_BYTES;
-        for &(local, class) in values {
+        for &(local, class) in &frame.values {
             helpers::store_value(
                 &mut self.sink(),
                 control_memory,
-                frame,
+                address,
                 local,
                 class,
                 offset,
@@ -118,7 +187,8 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.advance(operator, offset, params as u32, results as u32)?;
         self.park_results(beneath, &result_types);
         let operands = self.parked_below(self.stack.len());
-        self.check(point, offset as u32, &operands);
+        let frame = self.frame(point, offset as u32, &operands);
+        self.check(&frame);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use wsnap::snapshots::Store;
-use wsnap::{Engine, Program};
+use wsnap::{Engine, Options, Program};
 use wsnap_equivalence::driven::{self, Manner, Seen};
 use wsnap_equivalence::driver::{self, Driven};
 use wsnap_instrument::Error;
@@ -88,8 +88,8 @@ impl Tally {
 
 struct Places {
     bare: wasmtime::Engine,
-    /// With safepoints also where they are not needed, since there are more then.
-    engine: Engine,
+    /// With safepoints also where they are not needed, since there are more then; countable ones, and others.
+    engines: [Engine; 2],
     everywhere: bool,
 }
 
@@ -98,7 +98,8 @@ struct Subject<'s> {
     place: &'s str,
     driven: Driven,
     module: wasmtime::Module,
-    program: [Program; 1],
+    /// With countable safepoints, and without.
+    programs: [Program; 2],
     store: Store,
 }
 
@@ -106,7 +107,13 @@ impl Places {
     fn new() -> Self {
         Self {
             bare: driven::bare_engine(),
-            engine: driven::engine(None, true),
+            engines: [true, false].map(|countable_safepoints| {
+                let options = Options {
+                    redundant_safepoints: true,
+                    countable_safepoints,
+                };
+                driven::engine(None, options)
+            }),
             everywhere: std::env::var_os("WSNAP_EVERY_SAFEPOINT").is_some(),
         }
     }
@@ -131,7 +138,8 @@ impl Places {
         };
         let directory = driven::temporary_directory().map_err(|error| error.to_string())?;
         let store = Store::open(directory.path().join("store"));
-        let program = match Program::new(&self.engine, driven.wasm.clone()) {
+        let [countable, plain] = &self.engines;
+        let program = match Program::new(countable, driven.wasm.clone()) {
             Err(wsnap::Error::Module(Error::Unsupported { feature })) => {
                 let refused = format!("{}: {feature}", sequence.place);
                 tally.refused.push(refused);
@@ -139,11 +147,13 @@ impl Places {
             }
             program => program.map_err(|error| format!("{error:?}"))?,
         };
+        let plain =
+            Program::new(plain, driven.wasm.clone()).map_err(|error| format!("{error:?}"))?;
         let subject = Subject {
             place: &sequence.place,
             module,
             store: store.map_err(|error| error.to_string())?,
-            program: [program],
+            programs: [program, plain],
             driven,
         };
         tally.programs += 1;
@@ -175,7 +185,7 @@ impl Places {
         let mut store = wasmtime::Store::new(&self.bare, ());
         let expected = driven::bare_in(&mut store, module, driven.memories, steps.clone());
         tally.runs += 1;
-        let passed = driven::safepoints(&subject.program[0], driven, steps.clone())?;
+        let passed = driven::safepoints(&subject.programs[0], driven, steps.clone())?;
         let most = if self.everywhere { u64::MAX } else { STOPS_MAX };
         let gap = passed.div_ceil(most).max(1);
         if gap > 1 {
@@ -184,7 +194,13 @@ impl Places {
         }
         for manner in [Manner::InPlace, Manner::Stored(&subject.store)] {
             let gaps = std::iter::repeat(gap);
-            let run = driven::with_stops(&subject.program, &manner, driven, steps.clone(), gaps)?;
+            // Without counting there are stops at each safepoint only.
+            let programs = match manner {
+                _ if gap > 1 => &subject.programs[..1],
+                Manner::InPlace => &subject.programs[1..],
+                Manner::Stored(_) => &subject.programs[..],
+            };
+            let run = driven::with_stops(programs, &manner, driven, steps.clone(), gaps)?;
             match manner {
                 Manner::InPlace => tally.in_place += u64::from(run.stops),
                 Manner::Stored(_) => tally.stored += u64::from(run.stops),

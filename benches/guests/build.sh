@@ -69,3 +69,9 @@ for source in rust/src/bin/*.rs; do
   name=$(basename "$source" .rs)
   cp "$target/bench-guests-build/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"
 done
+
+# What a report on these programs has to name.
+{
+  echo "zig $("$python" -m ziglang version)"
+  rustc --version
+} >"$out/tools.txt"

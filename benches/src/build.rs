@@ -1,6 +1,8 @@
 //! What it costs to make a module suspendable: rewriting, and compiling what came of it.
 
-use crate::guest::{BenchError, Guest};
+use crate::error::BenchError;
+use crate::guest::Guest;
+use crate::others::Compiled;
 use crate::statistics::{Spread, ms};
 use serde::Serialize;
 use std::time::Instant;
@@ -10,7 +12,7 @@ use wsnap_instrument::{Module, Options, rewrite};
 const REPETITIONS: usize = 5;
 
 /// Times and sizes from the module to code that runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct BuildFigures {
     /// Size of the original module.
     pub module_bytes: usize,
@@ -43,16 +45,16 @@ pub fn measure(guest: &Guest) -> Result<BuildFigures, BenchError> {
         rewriting.push(start.elapsed());
     }
     let start = Instant::now();
-    drop(guest.compile(true, None)?);
+    drop(Compiled::new(guest.wasm())?);
     let compile_bare_ms = ms(start.elapsed());
     let start = Instant::now();
-    drop(guest.compile(false, None)?);
+    drop(guest.compile(None)?);
     let compile_wsnap_ms = ms(start.elapsed());
     let cache = guest.folder().join("cache");
-    drop(guest.compile(false, Some(cache.clone()))?);
+    drop(guest.compile(Some(cache.clone()))?);
     for _ in 0..REPETITIONS {
         let start = Instant::now();
-        drop(guest.compile(false, Some(cache.clone()))?);
+        drop(guest.compile(Some(cache.clone()))?);
         cached.push(start.elapsed());
     }
     Ok(BuildFigures {

@@ -1,95 +1,40 @@
-//! A program of the table of runs, started and resumed in this process, with its output going nowhere.
+//! A program of the table, started and resumed in this process, with its output going to files that are looked at when it
+//! has ended.
 
+use crate::error::{BenchError, at};
+use crate::table::Row;
 use rustix::time::{ClockId, clock_gettime};
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use wsnap::snapshots::{StoreError, StoredImage};
-use wsnap::wasi::{
-    DecodeError, Grants, Preopen, RestoreError, SavedState, StandardStreams, Stdio, VolumeGrant,
-    Wasi, WasiConfig, WasiError,
-};
+use wsnap::snapshots::StoredImage;
+use wsnap::wasi::{Grants, Preopen, SavedState, StandardStreams, Stdio, Wasi, WasiConfig};
 use wsnap::{Call, Engine, EngineConfig, Instance, Outcome, Program, WASI_SECTION};
-use wsnap_tests::examples_dir;
-use wsnap_tests::fetch::FetchError;
-use wsnap_tests::guests::Run;
-
-/// Why something cannot be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// The table has no program of that name.
-    #[error("guest-examples/runs.toml has no program {0:?}")]
-    Unknown(String),
-    /// Some programs could not be measured.
-    #[error("{0} programs could not be measured")]
-    Failures(usize),
-    /// The program is a function to call, not a command.
-    #[error("{0} is called with --invoke; only commands are timed")]
-    NotACommand(String),
-    /// The program did not do what the table says.
-    #[error("{name} ended with {actual}, not with exit code {expected}; it said:\n{said}")]
-    Ended {
-        /// The program.
-        name: String,
-        /// What it did.
-        actual: String,
-        /// What it should have done.
-        expected: i32,
-        /// What it wrote to standard error.
-        said: String,
-    },
-    /// The guest of a benchmark did something else.
-    #[error("the guest ended unexpectedly: {0}")]
-    Unexpected(String),
-    /// The image has no state of the WASI host.
-    #[error("an image of {0} has no WASI state")]
-    NoWasiState(String),
-    /// The program is not there.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The program cannot be compiled, run, stored or resumed.
-    #[error(transparent)]
-    Wsnap(#[from] wsnap::Error),
-    /// The program cannot be rewritten.
-    #[error(transparent)]
-    Rewrite(#[from] wsnap_instrument::Error),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The host state cannot be set up.
-    #[error(transparent)]
-    Wasi(#[from] WasiError),
-    /// The host state in an image cannot be read.
-    #[error(transparent)]
-    State(#[from] DecodeError),
-    /// The host state cannot be restored.
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// A file operation failed.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What happened.
-        source: io::Error,
-    },
-}
 
 /// A program with a place for what it writes.
 pub struct Guest {
-    run: Run,
+    row: Row,
     wasm: Vec<u8>,
     folder: TempDir,
 }
 
-/// Attaches the path to an error.
-fn at(path: &Path) -> impl FnOnce(io::Error) -> BenchError {
-    move |source| BenchError::Io {
-        path: path.to_owned(),
-        source,
+/// How a program ended.
+pub enum End {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// In some other way.
+    Otherwise(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(to, "exit code {code}"),
+            Self::Otherwise(how) => to.write_str(how),
+        }
     }
 }
 
@@ -105,15 +50,12 @@ pub fn processor_time() -> Duration {
 
 impl Guest {
     /// Reads the program, which is fetched if it isn't there.
-    pub fn new(run: Run) -> Result<Self, BenchError> {
-        if run.invoke.is_some() {
-            return Err(BenchError::NotACommand(run.name));
-        }
-        let path = run.module_path()?;
+    pub fn new(row: Row) -> Result<Self, BenchError> {
+        let path = row.module_path()?;
         let bytes = fs::read(&path).map_err(at(&path))?;
         let folder = scratch_folder(None)?;
         let input = folder.path().join("stdin");
-        fs::write(&input, &run.stdin).map_err(at(&input))?;
+        fs::write(&input, &row.stdin).map_err(at(&input))?;
         // Text is read by a program that runs bare; rewriting alone is measured on the binary form.
         let engine = Engine::new(&EngineConfig {
             bare: true,
@@ -124,12 +66,17 @@ impl Guest {
         } else {
             Program::new(&engine, bytes)?.wasm().to_vec()
         };
-        Ok(Self { run, wasm, folder })
+        Ok(Self { row, wasm, folder })
     }
 
     /// The program's name in the table.
     pub fn name(&self) -> &str {
-        &self.run.name
+        &self.row.name
+    }
+
+    /// What it does.
+    pub fn about(&self) -> &str {
+        &self.row.about
     }
 
     /// The module in binary format.
@@ -142,33 +89,39 @@ impl Guest {
         self.folder.path()
     }
 
-    /// Compiles the program, with a code cache if one is named, whose directory is created.
-    pub fn compile(&self, bare: bool, cache: Option<PathBuf>) -> Result<Program, BenchError> {
+    /// Compiles the program as `wsnap run` does, with a code cache if one is named, whose directory is created.
+    pub fn compile(&self, cache: Option<PathBuf>) -> Result<Program, BenchError> {
         let engine = Engine::new(&EngineConfig {
-            bare,
             cache,
             ..EngineConfig::default()
         })?;
         Ok(Program::new(&engine, self.wasm.clone())?)
     }
 
-    /// A fresh start of the program, compiled in either way.
+    /// A fresh start of the program under wsnap.
     pub fn start(&self, program: &Program) -> Result<Instance, BenchError> {
+        Ok(program.start(self.fresh_wasi()?, Call::command())?)
+    }
+
+    /// The host state for a fresh start, for which what earlier ones left is removed.
+    pub fn fresh_wasi(&self) -> Result<Wasi, BenchError> {
         let scratch = self.scratch();
         if scratch.exists() {
             fs::remove_dir_all(&scratch).map_err(at(&scratch))?;
         }
         fs::create_dir(&scratch).map_err(at(&scratch))?;
-        let mut args = vec![self.run.name.clone()];
-        args.extend_from_slice(&self.run.args);
+        for path in [self.printed(), self.errors()] {
+            File::create(&path).map_err(at(&path))?;
+        }
+        let mut args = vec![self.row.name.clone()];
+        args.extend_from_slice(&self.row.args);
         let config = WasiConfig {
             args,
             preopens: self.preopens()?,
-            volumes: self.volumes(),
             streams: self.streams()?,
             ..WasiConfig::default()
         };
-        Ok(program.start(Wasi::new(config)?, Call::command())?)
+        Ok(Wasi::new(config)?)
     }
 
     /// A new instance in the state of an image.
@@ -184,7 +137,7 @@ impl Guest {
     /// The host state for one more instance of an image.
     pub fn wasi(&self, image: &StoredImage) -> Result<Wasi, BenchError> {
         let section = image.manifest().host.get(WASI_SECTION);
-        let state = section.ok_or_else(|| BenchError::NoWasiState(self.run.name.clone()))?;
+        let state = section.ok_or_else(|| BenchError::NoWasiState(self.row.name.clone()))?;
         let grants = Grants {
             preopens: self.preopens()?,
             streams: self.streams()?,
@@ -198,21 +151,58 @@ impl Guest {
         let start = processor_time();
         let outcome = instance.run()?;
         let elapsed = processor_time() - start;
-        let code = match outcome {
-            Outcome::Returned(_) => Some(0),
-            Outcome::Exited(code) => i32::try_from(code).ok(),
-            Outcome::Trapped(_) | Outcome::Suspended(_) => None,
-        };
-        if code == Some(self.run.exit) {
-            return Ok(elapsed);
+        self.check(&match outcome {
+            Outcome::Returned(_) => End::Exited(0),
+            Outcome::Exited(code) => End::Exited(code.cast_signed()),
+            Outcome::Trapped(_) | Outcome::Suspended(_) => End::Otherwise(format!("{outcome:?}")),
+        })?;
+        Ok(elapsed)
+    }
+
+    /// Whether the program did since its last fresh start what the table says.
+    pub fn check(&self, end: &End) -> Result<(), BenchError> {
+        if !matches!(end, End::Exited(code) if *code == self.row.exit) {
+            return Err(BenchError::Ended {
+                actual: end.to_string(),
+                expected: self.row.exit,
+                said: fs::read_to_string(self.errors()).unwrap_or_default(),
+            });
         }
-        let said = fs::read_to_string(self.errors()).unwrap_or_default();
-        Err(BenchError::Ended {
-            name: self.run.name.clone(),
-            actual: format!("{outcome:?}"),
-            expected: self.run.exit,
-            said,
+        let printed = fs::read(self.printed()).map_err(at(&self.printed()))?;
+        let actual = self.output_hash(&printed)?;
+        if actual == self.row.output {
+            return Ok(());
+        }
+        Err(BenchError::Output {
+            actual,
+            expected: self.row.output.clone(),
+            beginning: String::from_utf8_lossy(&printed[..printed.len().min(1000)]).into_owned(),
         })
+    }
+
+    /// The hash of what was printed, and of names and content of the files that were left.
+    fn output_hash(&self, printed: &[u8]) -> Result<String, BenchError> {
+        /// More than enough to notice an error; nobody forges anything here.
+        const DIGITS: usize = 16;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(printed);
+        let scratch = self.scratch();
+        let entries = fs::read_dir(&scratch).map_err(at(&scratch))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry.map_err(at(&scratch))?.path());
+        }
+        paths.sort();
+        for path in paths {
+            hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hasher.update(&fs::read(&path).map_err(at(&path))?);
+        }
+        Ok(hasher.finalize().to_hex()[..DIGITS].to_owned())
+    }
+
+    /// The file that standard output goes to.
+    fn printed(&self) -> PathBuf {
+        self.folder.path().join("stdout")
     }
 
     /// The file that standard error goes to.
@@ -226,33 +216,24 @@ impl Guest {
 
     fn preopens(&self) -> Result<Vec<Preopen>, BenchError> {
         let mut preopens = Vec::new();
-        for directory in &self.run.dirs {
+        for directory in &self.row.dirs {
             let (host, guest) = directory.split_once("::").unwrap_or((directory, directory));
-            preopens.push(Preopen::open(&examples_dir().join(host), guest)?);
+            preopens.push(Preopen::open(&self.row.folder.join(host), guest)?);
         }
-        if let Some(guest) = &self.run.scratch {
+        if let Some(guest) = &self.row.scratch {
             preopens.push(Preopen::open(&self.scratch(), guest)?);
         }
         Ok(preopens)
     }
 
-    fn volumes(&self) -> Vec<VolumeGrant> {
-        let volume = self.run.volume.iter().map(|guest| VolumeGrant {
-            name: "scratch".to_owned(),
-            guest_path: guest.clone(),
-        });
-        volume.collect()
-    }
-
     fn streams(&self) -> Result<StandardStreams, BenchError> {
         let input = self.folder.path().join("stdin");
-        let null = Path::new("/dev/null");
-        let errors = self.errors();
-        let nowhere = || OpenOptions::new().write(true).open(null).map_err(at(null));
+        // A resumed program goes on behind what it printed before.
+        let append = |path: &Path| OpenOptions::new().append(true).open(path).map_err(at(path));
         Ok(StandardStreams {
             stdin: Stdio::Descriptor(File::open(&input).map_err(at(&input))?.into()),
-            stdout: Stdio::Descriptor(nowhere()?.into()),
-            stderr: Stdio::Descriptor(File::create(&errors).map_err(at(&errors))?.into()),
+            stdout: Stdio::Descriptor(append(&self.printed())?.into()),
+            stderr: Stdio::Descriptor(append(&self.errors())?.into()),
         })
     }
 }

@@ -1,82 +1,87 @@
 //! Figures as tables for people and as JSON.
 
 use crate::build::BuildFigures;
-use crate::run::RunTimes;
-use crate::statistics::{Spread, geometric_mean};
+use crate::machine::{Machine, Tools};
+use crate::markdown::{number, ratio, table};
+use crate::rounds::RunTimes;
+use crate::statistics::{Percentiles, Spread, geometric_mean};
 use crate::stop::StopFigures;
-use comfy_table::{CellAlignment, ColumnConstraint, Table};
+use crate::ways::Way;
+use comfy_table::Table;
 use serde::Serialize;
 use std::fmt;
-use std::fs;
-use std::thread;
 
-/// Programs that run for less than this are in the tables, but too short to be part of the mean.
+/// Programs that run for less than this are in the tables, but too short to be part of the means.
 const MEAN_MS_MIN: f64 = 20.0;
+
+/// What is compared with what.
+const COMPARISONS: [(Way, Way); 6] = [
+    (Way::Epochs, Way::Bare),
+    (Way::Wsnap, Way::Bare),
+    (Way::Resumed, Way::Bare),
+    (Way::Resumed, Way::Wsnap),
+    (Way::Asyncify, Way::Bare),
+    (Way::Wasmi, Way::Bare),
+];
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// On what.
     pub machine: Machine,
+    /// With what.
+    pub tools: Tools,
+    /// How often each program ran each way.
+    pub rounds: u32,
     /// By program.
     pub programs: Vec<Program>,
-}
-
-/// The machine and the versions.
-#[derive(Debug, Serialize)]
-pub struct Machine {
-    /// The processor's name; empty where the system does not tell.
-    pub processor: String,
-    /// How many threads run at once.
-    pub threads: usize,
-    /// The kernel's release; empty where the system does not tell.
-    pub kernel: String,
-    /// The version of wsnap.
-    pub wsnap: &'static str,
 }
 
 /// One program's figures.
 #[derive(Debug, Serialize)]
 pub struct Program {
-    /// Its name in the table of runs.
+    /// Its name in the table of programs.
     pub name: String,
-    /// Rewriting and compiling.
-    pub build: BuildFigures,
+    /// What it does.
+    pub about: String,
     /// Running.
     pub run: RunTimes,
+    /// Rewriting and compiling.
+    pub build: BuildFigures,
     /// Stopping and resuming.
     pub stop: StopFigures,
 }
 
-impl Machine {
-    /// This machine.
-    pub fn this() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let cpus = read("/proc/cpuinfo");
-        let model = cpus
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-        Self {
-            processor: model.unwrap_or_default().to_owned(),
-            threads: thread::available_parallelism().map_or(1, usize::from),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            wsnap: env!("CARGO_PKG_VERSION"),
-        }
-    }
+/// How one way compares with another, over all programs that run for long enough.
+pub struct Summary<'a> {
+    /// The median of the ratios of each program.
+    pub ratios: Vec<(&'a str, f64)>,
 }
 
-impl fmt::Display for Machine {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            processor,
-            threads,
-            kernel,
-            wsnap,
-        } = self;
-        write!(
-            to,
-            "wsnap {wsnap}; {processor}, {threads} threads; Linux {kernel}"
-        )
+impl<'a> Summary<'a> {
+    /// Compares `way` with `base`.
+    pub fn of(programs: &'a [Program], way: Way, base: Way) -> Self {
+        let long_enough = programs.iter().filter(|program| {
+            let bare = program.run.ms(Way::Bare);
+            bare.is_some_and(|bare| bare.median >= MEAN_MS_MIN)
+        });
+        let ratios = long_enough.filter_map(|program| {
+            Some((program.name.as_str(), program.run.ratio(way, base)?.median))
+        });
+        Self {
+            ratios: ratios.collect(),
+        }
+    }
+
+    /// The mean over all programs.
+    pub fn mean(&self) -> f64 {
+        geometric_mean(self.ratios.iter().map(|(_, ratio)| *ratio))
+    }
+
+    /// The program with the highest ratio.
+    pub fn worst(&self) -> Option<(&'a str, f64)> {
+        let ratios = self.ratios.iter().copied();
+        ratios.max_by(|(_, one), (_, other)| one.total_cmp(other))
     }
 }
 
@@ -86,40 +91,46 @@ impl Report {
         serde_json::to_string_pretty(self).expect("figures are plain structures")
     }
 
-    fn long_enough(&self) -> impl Iterator<Item = &Program> {
-        self.programs
-            .iter()
-            .filter(|program| program.run.bare_ms.median >= MEAN_MS_MIN)
+    fn summary(&self) -> Table {
+        let mut table = table(&["run time", "programs", "geometric mean", "worst", "of"]);
+        for (way, base) in COMPARISONS {
+            let summary = Summary::of(&self.programs, way, base);
+            if let Some((worst, most)) = summary.worst() {
+                table.add_row([
+                    format!("{way} / {base}"),
+                    summary.ratios.len().to_string(),
+                    format!("{:.3}", summary.mean()),
+                    ratio(most),
+                    worst.to_owned(),
+                ]);
+            }
+        }
+        table
     }
 
     fn runs(&self) -> Table {
-        let mut table = table(&[
-            "program",
-            "bare ms",
-            "wsnap ms",
-            "ratio",
-            "least",
-            "most",
-            "after resume",
-        ]);
-        for Program {
-            name, run, stop, ..
-        } in &self.programs
-        {
-            let cells = [
-                number(run.bare_ms.median),
-                number(run.wsnap_ms.median),
-                ratio(run.ratio.median),
-            ]
-            .into_iter();
-            let rest = [
-                ratio(run.ratio.min),
-                ratio(run.ratio.max),
-                ratio(stop.after_resume_ratio.median),
-            ];
-            table.add_row([name.clone()].into_iter().chain(cells).chain(rest));
+        let names = COMPARISONS.map(|(way, base)| match base {
+            Way::Bare => way.to_string(),
+            _ => format!("{way} / {base}"),
+        });
+        let names = names.iter().map(String::as_str);
+        let header: Vec<&str> = ["program", "bare ms"].into_iter().chain(names).collect();
+        let mut table = table(&header);
+        for Program { name, run, .. } in &self.programs {
+            let bare = run.ms(Way::Bare).unwrap_or_default();
+            let ratios = COMPARISONS.map(|(way, base)| spread(run.ratio(way, base)));
+            let cells = [name.clone(), number(bare.median)].into_iter();
+            table.add_row(cells.chain(ratios));
         }
         table
+    }
+
+    /// Which ways do without which programs, and why.
+    fn skipped(&self) -> impl Iterator<Item = (Way, &str, &str)> {
+        self.programs.iter().flat_map(|program| {
+            let skipped = program.run.skipped();
+            skipped.map(|(way, why)| (way, program.name.as_str(), why))
+        })
     }
 
     fn builds(&self) -> Table {
@@ -131,6 +142,7 @@ impl Report {
             "rewrite ms",
             "compile bare s",
             "with wsnap s",
+            "ratio",
             "cached ms",
         ];
         let mut table = table(&header);
@@ -143,6 +155,7 @@ impl Report {
                 number(build.rewrite_ms.median),
                 number(build.compile_bare_ms / 1e3),
                 number(build.compile_wsnap_ms / 1e3),
+                ratio(build.compile_wsnap_ms / build.compile_bare_ms),
                 number(build.cached_ms.median),
             ]);
         }
@@ -163,10 +176,17 @@ impl Report {
         ];
         let mut table = table(&header);
         for Program { name, stop, .. } in &self.programs {
-            let both = |spread: &Spread| [number(spread.median), number(spread.max)];
+            if stop.stop_ms.is_empty() {
+                continue;
+            }
+            let median = |figures: &[f64]| number(Spread::of(figures.iter().copied()).median);
+            let both = |figures: &[f64]| {
+                let spread = Spread::of(figures.iter().copied());
+                [number(spread.median), number(spread.max)]
+            };
             let mut row = vec![name.clone()];
             row.extend(both(&stop.stop_ms));
-            row.extend([number(stop.frames.median), number(stop.store_ms.median)]);
+            row.extend([median(&stop.frames), median(&stop.store_ms)]);
             row.extend(both(&stop.resume_first_ms));
             row.extend(both(&stop.resume_again_ms));
             table.add_row(row);
@@ -175,59 +195,92 @@ impl Report {
     }
 }
 
+/// Median, least and most, of which the last two are the same for a single figure; a dash for none.
+fn spread(spread: Option<Spread>) -> String {
+    match spread {
+        None => "–".to_owned(),
+        Some(one) if one.min == one.max => ratio(one.median),
+        Some(Spread { median, min, max }) => format!("{median:.2} ({min:.2} to {max:.2})"),
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "{}\n", self.machine)?;
-        writeln!(to, "Run time:\n\n{}\n", self.runs())?;
-        let mean = geometric_mean(self.long_enough().map(|program| program.run.ratio.median));
+        writeln!(to, "{}; {}\n", self.machine, self.tools)?;
         writeln!(
             to,
-            "Geometric mean of programs that run for {MEAN_MS_MIN} ms or more: {mean:.3}\n"
+            "Run time over all programs that take {MEAN_MS_MIN} ms or more, {} rounds:\n\n{}\n",
+            self.rounds,
+            self.summary()
         )?;
-        writeln!(to, "Rewriting and compiling:\n\n{}\n", self.builds())?;
-        write!(to, "Stopping and resuming:\n\n{}", self.stops())
+        writeln!(
+            to,
+            "Run time by program, relative to bare unless it says otherwise: median (least to most)\n\n{}\n",
+            self.runs()
+        )?;
+        for (way, program, why) in self.skipped() {
+            let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+            writeln!(to, "- {way} does without {program}: {why}")?;
+        }
+        writeln!(to, "\nRewriting and compiling:\n\n{}\n", self.builds())?;
+        let all: Vec<f64> = self
+            .programs
+            .iter()
+            .flat_map(|program| program.stop.stop_ms.iter().copied())
+            .collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let Percentiles { median, p99 } = Percentiles::of(all.iter().copied());
+        writeln!(
+            to,
+            "Stopping and resuming; from request to suspended over all {} stops: median {} ms, 99th percentile {} ms\n\n{}",
+            all.len(),
+            number(median),
+            number(p99),
+            self.stops()
+        )
     }
-}
-
-/// A table as Markdown knows it, numbers to the right.
-pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(header.iter().copied());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-        column.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    table
-}
-
-fn ratio(value: f64) -> String {
-    format!("{value:.2}")
-}
-
-/// Three significant digits.
-pub fn number(value: f64) -> String {
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else if value >= 1.0 {
-        2
-    } else {
-        3
-    };
-    format!("{value:.digits$}")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::number;
+pub mod tests {
+    use super::{Program, Summary, spread};
+    use crate::rounds::tests::run_times;
+    use crate::statistics::Spread;
+    use crate::ways::Way;
+
+    /// A program that takes so many milliseconds bare and so many under wsnap.
+    pub fn program(name: &str, bare: f64, wsnap: f64) -> Program {
+        Program {
+            name: name.to_owned(),
+            about: String::new(),
+            run: run_times(&[(Way::Bare, &[Some(bare)]), (Way::Wsnap, &[Some(wsnap)])]),
+            build: Default::default(),
+            stop: Default::default(),
+        }
+    }
 
     #[test]
-    fn numbers_keep_three_digits() {
+    fn short_programs_are_no_part_of_means() {
+        let programs = [
+            program("one", 100.0, 200.0),
+            program("other", 100.0, 50.0),
+            program("short", 1.0, 10.0),
+        ];
+        let summary = Summary::of(&programs, Way::Wsnap, Way::Bare);
+        assert_eq!(summary.mean(), 1.0);
+        assert_eq!(summary.worst(), Some(("one", 2.0)));
+        assert_eq!(Summary::of(&programs, Way::Wasmi, Way::Bare).worst(), None);
+    }
+
+    #[test]
+    fn a_single_figure_has_no_spread() {
+        assert_eq!(spread(None), "–");
+        assert_eq!(spread(Some(Spread::of([1.5]))), "1.50");
         assert_eq!(
-            [123.4, 12.34, 1.234, 0.1234].map(number),
-            ["123", "12.3", "1.23", "0.123"]
+            spread(Some(Spread::of([1.5, 1.0, 3.0]))),
+            "1.50 (1.00 to 3.00)"
         );
     }
 }

@@ -8,17 +8,19 @@
 mod forks;
 mod subject;
 
-use crate::guest::{BenchError, Guest, scratch_folder};
-use crate::programs::selected;
-use crate::report::{Machine, number, table};
+use crate::error::BenchError;
+use crate::guest::{Guest, scratch_folder};
+use crate::machine::Machine;
+use crate::markdown::{number, table};
 use crate::statistics::Percentiles;
+use crate::stop::stop_after;
+use crate::table::{Row as Listed, select};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use subject::{Resumed, Shape, Subject};
-use wsnap::Outcome;
 use wsnap::snapshots::Store;
-use wsnap_tests::guests::Run;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -35,7 +37,7 @@ pub struct Arguments {
     /// Make so many instances at once when they are weighed
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     forks: u64,
-    /// Programs of guest-examples/runs.toml whose clones are weighed as well
+    /// Programs of benches/programs.toml whose clones are weighed as well; "" for none
     #[arg(long, default_value = "quickjs,cpython", value_delimiter = ',')]
     programs: Vec<String>,
     /// Where the images are stored, for so long [default: the folder for temporary files]
@@ -62,7 +64,7 @@ struct Row {
     functions: u32,
     how: &'static str,
     first_instruction_us: Percentiles,
-    /// None where the program was stopped behind its first instruction.
+    /// None where the program returned behind its first instruction.
     first_result_us: Option<Percentiles>,
 }
 
@@ -84,10 +86,10 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
             measure(arguments, shape, &mut report)?;
         }
     }
-    if !arguments.programs.is_empty() {
-        for run in selected(&arguments.programs)? {
-            eprintln!("{} …", run.name);
-            report.forks.push(program_forks(run, arguments.forks)?);
+    for name in arguments.programs.iter().filter(|name| !name.is_empty()) {
+        for listed in select(None, std::slice::from_ref(name))? {
+            eprintln!("{} …", listed.name);
+            report.forks.push(program_forks(listed, arguments.forks)?);
         }
     }
     if arguments.json {
@@ -127,7 +129,7 @@ fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(
     let set = subject.working_set()?;
     let cold = arguments.cold_rounds;
     report.resumes.extend([
-        named("prepared, stopped at once", stopped, None),
+        named("prepared, left at once", stopped, None),
         row("prepared", rounds, &|| subject.run_prepared())?,
         row("not prepared", rounds, &|| subject.run_unprepared())?,
         row("prepared, cold", cold, &|| subject.run_cold(None))?,
@@ -145,16 +147,14 @@ fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(
 }
 
 /// Weighs clones of a real program, stopped early in its run.
-fn program_forks(run: Run, instances: u64) -> Result<forks::Row, BenchError> {
+fn program_forks(listed: Listed, instances: u64) -> Result<forks::Row, BenchError> {
     /// Somewhere in the start of an interpreter.
-    const SAFEPOINT: u64 = 20_000;
-    let guest = Guest::new(run)?;
-    let program = guest.compile(false, None)?;
+    const MOMENT: Duration = Duration::from_millis(5);
+    let guest = Guest::new(listed)?;
+    let program = guest.compile(None)?;
     let mut instance = guest.start(&program)?;
-    instance.stop_at_safepoint(SAFEPOINT)?;
-    let outcome = instance.run()?;
-    if !matches!(outcome, Outcome::Suspended(_)) {
-        return Err(BenchError::Unexpected(format!("{outcome:?}")));
+    if stop_after(&mut instance, MOMENT)?.is_none() {
+        return Err(BenchError::Unexpected("it ended at once".into()));
     }
     let store = Store::open(guest.folder().join("store"))?;
     let id = instance.snapshot()?.store(&store)?;

@@ -8,8 +8,10 @@
 
 mod writer;
 
-use crate::guest::{BenchError, scratch_folder};
-use crate::report::{Machine, number, table};
+use crate::error::BenchError;
+use crate::guest::scratch_folder;
+use crate::machine::Machine;
+use crate::markdown::{number, table};
 use crate::statistics::{Spread, ms};
 use serde::Serialize;
 use std::fs::{self, File};

@@ -46,18 +46,27 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// The percentiles of some durations, in microseconds.
-    pub fn of_us(durations: &[Duration]) -> Self {
-        let mut sorted = durations.to_vec();
-        sorted.sort_unstable();
+    /// The percentiles of some figures.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
         let at = |hundredths: usize| {
             let figure = sorted.get(sorted.len() * hundredths / 100);
-            figure.map_or(0.0, |duration| duration.as_secs_f64() * 1e6)
+            figure.copied().unwrap_or_default()
         };
         Self {
             median: at(50),
             p99: at(99),
         }
+    }
+
+    /// The percentiles of some durations, in microseconds.
+    pub fn of_us(durations: &[Duration]) -> Self {
+        Self::of(
+            durations
+                .iter()
+                .map(|duration| duration.as_secs_f64() * 1e6),
+        )
     }
 }
 

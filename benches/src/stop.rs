@@ -1,7 +1,8 @@
 //! How soon a running program stands still, and what storing and resuming it costs.
 
-use crate::guest::{BenchError, Guest, processor_time};
-use crate::statistics::{Spread, ms};
+use crate::error::BenchError;
+use crate::guest::{Guest, processor_time};
+use crate::statistics::ms;
 use serde::Serialize;
 use std::sync::Arc;
 use std::thread;
@@ -15,66 +16,43 @@ const RESUMES: usize = 20;
 /// At which part of its run time a program is stopped for the measurement of what comes after.
 const EARLY: f64 = 0.1;
 
-/// Figures about stopping and resuming one program. All are zero for a program that was never met while it ran.
+/// What each stop of one program took. There is nothing of a program that was never met while it ran.
 #[derive(Debug, Default, Serialize)]
 pub struct StopFigures {
     /// From the request, made by another thread at a random moment, until the call stack is unwound.
-    pub stop_ms: Spread,
+    pub stop_ms: Vec<f64>,
     /// Taking a snapshot of the suspended program and storing it durably.
-    pub store_ms: Spread,
+    pub store_ms: Vec<f64>,
     /// Activations on the call stack.
-    pub frames: Spread,
+    pub frames: Vec<f64>,
     /// From the image's id to the first safepoint that the resumed program reaches: loading, mapping, compiling clones
     /// for its frames.
-    pub resume_first_ms: Spread,
+    pub resume_first_ms: Vec<f64>,
     /// The same with the clones compiled, as for all further resumes of an image.
-    pub resume_again_ms: Spread,
-    /// The time of a run that is stopped at a tenth and resumed, without what lies in between, relative to one that is
-    /// never stopped: how fast clones are.
-    pub after_resume_ratio: Spread,
+    pub resume_again_ms: Vec<f64>,
 }
 
 /// Stops the program so many times at random moments.
 pub fn measure(guest: &Guest, stops: u32) -> Result<StopFigures, BenchError> {
-    let program = guest.compile(false, None)?;
+    let program = guest.compile(None)?;
     let whole = guest.finish(&mut guest.start(&program)?)?;
-    let mut samples = Samples::default();
+    let mut figures = StopFigures::default();
     for number in 0..stops {
         let mut instance = guest.start(&program)?;
         let part = 0.02 + 0.9 * fastrand::f64();
         let Some(latency) = stop_after(&mut instance, whole.mul_f64(part))? else {
             continue;
         };
-        samples.stop.push(ms(latency));
+        figures.stop_ms.push(ms(latency));
         let store = Store::open(guest.folder().join(format!("store-{number}")))?;
-        samples.take(guest, &program, &mut instance, &store)?;
+        figures.add_resumes(guest, &program, &mut instance, &store)?;
     }
-    let mut ratios = Vec::new();
-    for _ in 0..stops.min(3) {
-        ratios.extend(stopped_early(guest, &program, whole)?);
-    }
-    Ok(StopFigures {
-        stop_ms: Spread::of(samples.stop),
-        store_ms: Spread::of(samples.store),
-        frames: Spread::of(samples.frames),
-        resume_first_ms: Spread::of(samples.resume_first),
-        resume_again_ms: Spread::of(samples.resume_again),
-        after_resume_ratio: Spread::of(ratios),
-    })
+    Ok(figures)
 }
 
-#[derive(Default)]
-struct Samples {
-    stop: Vec<f64>,
-    store: Vec<f64>,
-    frames: Vec<f64>,
-    resume_first: Vec<f64>,
-    resume_again: Vec<f64>,
-}
-
-impl Samples {
+impl StopFigures {
     /// Stores a suspended program and resumes it again and again.
-    fn take(
+    fn add_resumes(
         &mut self,
         guest: &Guest,
         program: &Program,
@@ -85,7 +63,7 @@ impl Samples {
         let snapshot = instance.snapshot()?;
         self.frames.push(snapshot.manifest().frames.len() as f64);
         let id = snapshot.store(store)?;
-        self.store.push(ms(start.elapsed()));
+        self.store_ms.push(ms(start.elapsed()));
         for round in 0..=RESUMES {
             let start = Instant::now();
             let mut resumed = guest.resume(program, &Arc::new(store.load(id)?))?;
@@ -95,9 +73,9 @@ impl Samples {
             // A program that ends before its next safepoint says little about resuming.
             if matches!(outcome, Outcome::Suspended(_)) {
                 let times = if round == 0 {
-                    &mut self.resume_first
+                    &mut self.resume_first_ms
                 } else {
-                    &mut self.resume_again
+                    &mut self.resume_again_ms
                 };
                 times.push(elapsed);
             }
@@ -108,7 +86,10 @@ impl Samples {
 
 /// Runs the program and asks it to stop after so long. Returns how long it took from the request until it stood still,
 /// or none if it ended before.
-fn stop_after(instance: &mut Instance, delay: Duration) -> Result<Option<Duration>, BenchError> {
+pub fn stop_after(
+    instance: &mut Instance,
+    delay: Duration,
+) -> Result<Option<Duration>, BenchError> {
     let handle = instance.handle();
     let start = Instant::now();
     let asking = thread::spawn(move || {
@@ -123,13 +104,14 @@ fn stop_after(instance: &mut Instance, delay: Duration) -> Result<Option<Duratio
     Ok(matches!(outcome?, Outcome::Suspended(_)).then(|| stopped.saturating_duration_since(asked)))
 }
 
-/// Stops the program at a tenth of its run time and lets another instance go on to the end.
-fn stopped_early(
+/// Runs a program that takes so long as a whole, stops it within its first tenth, and lets another instance go on to the
+/// end. Returns the processor time of both parts, without what lies in between, or none if the program was never met
+/// while it ran.
+pub fn stopped_early(
     guest: &Guest,
     program: &Program,
     whole: Duration,
-) -> Result<Option<f64>, BenchError> {
-    let unstopped = guest.finish(&mut guest.start(program)?)?;
+) -> Result<Option<Duration>, BenchError> {
     let mut instance = guest.start(program)?;
     let start = processor_time();
     if stop_after(&mut instance, whole.mul_f64(EARLY))?.is_none() {
@@ -146,7 +128,5 @@ fn stopped_early(
         return Ok(None);
     }
     let after = guest.finish(&mut guest.resume(program, &image)?)?;
-    Ok(Some(
-        (before + after).as_secs_f64() / unstopped.as_secs_f64(),
-    ))
+    Ok(Some(before + after))
 }

@@ -3,7 +3,7 @@
 //! Counted is what the process has to itself: private pages that are dirty, and page tables. Pages of the image are in the
 //! page cache, which everybody shares.
 
-use crate::guest::BenchError;
+use crate::error::BenchError;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A guest that writes to its memory as it is told.
 
-use crate::guest::BenchError;
+use crate::error::BenchError;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

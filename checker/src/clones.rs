@@ -34,27 +34,21 @@ struct Prologue {
     choice: usize,
 }
 
-/// Verifies the clone `rewritten` of `function` for `points`, the original having kept operands at their offsets.
-pub(crate) fn verify(
-    context: &Context,
-    function: u32,
-    (original, rewritten): (&Code<'_>, &Code<'_>),
-    points: &[Point],
-    liveness: &Liveness,
-) -> Result<()> {
-    let mut product = Product::new(context, function, original, rewritten, liveness);
-    let Some(prologue) = prologue(context, rewritten) else {
+/// Verifies the clone of a function for `points`, the original having kept operands at their offsets.
+pub(crate) fn verify(mut product: Product<'_, '_>, points: &[Point]) -> Result<()> {
+    let Some(prologue) = prologue(product.context, product.rewritten) else {
         return Err(Error::Section {
             what: "clones",
             difference: format!(
-                "the clone of function {function} does not begin with taking a frame"
+                "the clone of function {} does not begin with taking a frame",
+                product.function
             ),
         });
     };
     product.entry = Some(prologue.entry);
     let start = product.at_entry();
     for (number, point) in points.iter().enumerate() {
-        let Some(place) = place(original, liveness, *point) else {
+        let Some(place) = place(product.original, product.liveness, *point) else {
             return product.fail(0, &start, format!("there is no {point:?}"));
         };
         let frame = frame(&mut product, &place);

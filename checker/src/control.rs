@@ -18,6 +18,8 @@ pub(crate) const SAVED_VALUES: u32 = 12;
 pub(crate) const RESTORED_VALUES: u32 = 16;
 /// Where a frame to restore has the number of its point.
 pub(crate) const RESTORED_ENTRY: u32 = 4;
+/// Where a saved frame has its site and behind that its size.
+pub(crate) const SAVED_SITE: u32 = 4;
 /// Where both kinds of frames have their size.
 pub(crate) const FRAME_SIZE: u32 = 8;
 

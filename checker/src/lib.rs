@@ -121,6 +121,7 @@ impl<'a> Checker<'a> {
         }
         let liveness = Liveness::new(&original);
         let mut product = Product::new(&self.context, function, &original, &rewritten, &liveness);
+        product.places = product.find_places()?;
         let entry = product.at_entry();
         product.verify(Some(entry))
     }
@@ -155,17 +156,19 @@ impl<'a> Checker<'a> {
                 wanted.sort_unstable();
                 let original = Code::new(&self.original, clone.function, &wanted)?;
                 let rewritten = Code::new(&clones, index, &[])?;
-                let (Some(original), Some(rewritten)) = (original, rewritten) else {
+                let main = Code::new(&self.main, clone.function, &[])?;
+                let (Some(original), Some(rewritten), Some(main)) = (original, rewritten, main)
+                else {
                     return error::section("clones", format!("there is no clone {number}"));
                 };
                 let liveness = Liveness::new(&original);
-                clones::verify(
-                    &context,
-                    clone.function,
-                    (&original, &rewritten),
-                    &clone.points,
-                    &liveness,
-                )
+                let (function, context_of_main) = (clone.function, &self.context);
+                let places = Product::new(context_of_main, function, &original, &main, &liveness)
+                    .find_places()?;
+                let mut product =
+                    Product::new(&context, function, &original, &rewritten, &liveness);
+                product.places = places;
+                clones::verify(product, &clone.points)
             })
     }
 }

@@ -31,6 +31,15 @@ struct Header {
     is_refuted: bool,
 }
 
+/// Where the values of a function lie in its saved frames.
+#[derive(Default)]
+pub(crate) struct Places {
+    /// Each local that a safepoint saves.
+    pub locals: HashMap<u32, u32>,
+    /// Behind all of them.
+    pub end: u32,
+}
+
 /// The two functions, and what is known at places not reached yet.
 pub(crate) struct Product<'p, 'a> {
     pub context: &'p Context,
@@ -43,6 +52,8 @@ pub(crate) struct Product<'p, 'a> {
     pub entry: Option<u32>,
     pending: Vec<Option<State>>,
     headers: HashMap<usize, Header>,
+    /// Where the locals lie in frames.
+    pub places: Places,
     /// What is known where the ways to the points of a clone end.
     pub arrivals: Vec<(usize, State)>,
 }
@@ -63,6 +74,7 @@ impl<'p, 'a> Product<'p, 'a> {
             liveness,
             values: Values::default(),
             entry: None,
+            places: Places::default(),
             pending: vec![None; rewritten.ops.len() + 1],
             headers: HashMap::new(),
             arrivals: Vec::new(),

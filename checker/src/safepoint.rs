@@ -4,8 +4,9 @@ use crate::context::Role;
 use crate::control;
 use crate::error::Result;
 use crate::original;
-use crate::product::Product;
+use crate::product::{Places, Product};
 use crate::state::{ALL_LOOPS, State, Value};
+use std::collections::{BTreeSet, HashMap};
 use wasmparser::{BlockType, Operator};
 
 /// An operand of the code that stores a frame.
@@ -26,9 +27,10 @@ enum Operand {
 /// A frame as it is stored.
 #[derive(Default)]
 struct Frame {
-    header: Option<i64>,
-    size: Option<i32>,
-    /// By how much the code itself advances the save pointer.
+    function: Option<i32>,
+    /// The site, and in the upper half the size.
+    site: Option<i64>,
+    /// By how much the save pointer is advanced.
     advance: Option<i32>,
     /// Offset, size in bytes, value.
     values: Vec<(u32, u32, Value)>,
@@ -41,8 +43,7 @@ struct Place {
 }
 
 impl Product<'_, '_> {
-    /// `i32.const 0, i32.load (request word), … if … end`, with the cold path of the safepoint inside. Returns where it
-    /// goes on.
+    /// `i32.const 0, i32.load (request word), … if … end`, with the way to a pad inside. Returns where the function goes on.
     pub fn safepoint(&mut self, index: usize, state: &mut State) -> Result<usize> {
         let test = self.rewritten.ops.get(index..).unwrap_or_default();
         let (length, leaves) = match test {
@@ -74,33 +75,33 @@ impl Product<'_, '_> {
         };
         let start = index + length + 1;
         let end = self.rewritten.constructs[self.rewritten.opened[&(start - 1)]].end;
-        let local = if leaves {
-            self.leave(start, end, state)?
+        let way = if leaves {
+            start
         } else {
-            self.ask(start, end, state)?
+            self.asked(start, end, state)?
         };
-        state.rewritten.locals[local as usize] = self.values.fresh();
+        let frame = self.stored(way, state)?;
+        self.compare(way, &frame, state)?;
         state.unchecked = None;
         state.polled = ALL_LOOPS;
         Ok(end + 1)
     }
 
-    /// `i32.const SIZE, call $safepoint, local.tee $frame, if … end`, up to the end at `end`. Gives the local.
-    fn ask(&self, index: usize, end: usize, state: &mut State) -> Result<u32> {
+    /// `i32.const 0, call $safepoint, if … end`, up to the end at `end`. Gives where the way to the pad begins.
+    fn asked(&self, index: usize, end: usize, state: &State) -> Result<usize> {
         let Some(
             [
-                Operator::I32Const { value: size },
+                Operator::I32Const { value: 0 },
                 Operator::Call { function_index },
-                Operator::LocalTee { local_index },
                 Operator::If {
                     blockty: BlockType::Empty,
                 },
             ],
-        ) = self.rewritten.ops.get(index..index + 4)
+        ) = self.rewritten.ops.get(index..index + 3)
         else {
             return self.fail(index, state, "a safepoint does not ask what to do");
         };
-        let inner = self.rewritten.constructs[self.rewritten.opened[&(index + 3)]].end;
+        let inner = self.rewritten.constructs[self.rewritten.opened[&(index + 2)]].end;
         let is_safepoint =
             self.context.role(*function_index) == Role::Safepoint && inner + 1 == end;
         if !is_safepoint {
@@ -110,79 +111,97 @@ impl Product<'_, '_> {
                 "a safepoint asks somebody else, or goes on elsewhere",
             );
         }
-        self.is_scratch(index, *local_index, state)?;
-        let frame = self.stored(index + 4, inner, *local_index, state)?;
-        if frame.size != Some(*size) || frame.advance.is_some() {
-            return self.fail(
-                index,
-                state,
-                "the size of a frame is not the one that was asked for",
-            );
-        }
-        self.compare(index, &frame, state)?;
-        Ok(*local_index)
+        Ok(index + 3)
     }
 
-    /// `i32.const 0, i32.load (save pointer), local.set $frame, …`, up to the end at `end`. Gives the local.
-    fn leave(&self, index: usize, end: usize, state: &mut State) -> Result<u32> {
-        let local = match self.rewritten.ops.get(index..index + 3) {
-            Some(
-                [
-                    Operator::I32Const { value: 0 },
-                    Operator::I32Load { memarg },
-                    Operator::LocalSet { local_index },
-                ],
-            ) if memarg.memory == self.context.control
-                && memarg.offset == u64::from(control::SAVE_POINTER) =>
-            {
-                *local_index
+    /// Where each local lies in the frames of this function, a clone's among them: those that are live at one of its
+    /// safepoints, in order.
+    pub fn find_places(&mut self) -> Result<Places> {
+        let mut live: BTreeSet<u32> = BTreeSet::new();
+        for (at, operator) in self.rewritten.ops.iter().enumerate() {
+            let is_test = matches!(operator, Operator::I32Load { memarg } if memarg.memory == self.context.request);
+            if !is_test {
+                continue;
             }
-            _ => return self.fail(index, state, "a frame is not stored at the save pointer"),
+            // The first 64-bit constant behind the test says which site it is.
+            let site = self.rewritten.ops[at..]
+                .iter()
+                .find_map(|operator| match operator {
+                    Operator::I64Const { value } => Some(*value as u32),
+                    _ => None,
+                });
+            let state = self.at_entry();
+            let place = self.place(at, site.unwrap_or(0), &state)?;
+            live.extend(place.live);
+        }
+        let mut places = Places {
+            locals: HashMap::new(),
+            end: control::SAVED_VALUES,
         };
-        self.is_scratch(index, local, state)?;
-        let frame = self.stored(index + 3, end, local, state)?;
-        if frame.advance.is_none() || frame.advance != frame.size {
-            return self.fail(
-                index,
-                state,
-                "the save pointer does not advance by the size of the frame",
-            );
+        for local in live {
+            let ty = self.original.locals[local as usize];
+            places.locals.insert(local, places.end);
+            places.end += control::size(ty);
         }
-        self.compare(index, &frame, state)?;
-        Ok(local)
+        Ok(places)
     }
 
-    /// The local that has a frame's address is none of the original's, and not the one that says where a clone goes.
-    fn is_scratch(&self, index: usize, local: u32, state: &State) -> Result<()> {
-        if (local as usize) < self.original.locals.len() || Some(local) == self.entry {
-            return self.fail(index, state, "the address of a frame overwrites a local");
-        }
-        Ok(())
-    }
-
-    /// Follows the code that stores the frame up to its end at `end`.
-    fn stored(&self, index: usize, end: usize, frame_local: u32, state: &State) -> Result<Frame> {
+    /// Follows the code that stores a frame from `index` to where it returns.
+    fn stored(&self, index: usize, state: &State) -> Result<Frame> {
         let mut frame = Frame::default();
         let mut stack: Vec<Operand> = Vec::new();
+        // The locals that this code writes: it must not read another value where it stores the function's.
+        let mut written: HashMap<u32, Operand> = HashMap::new();
         let mut dropped = None;
-        for at in index..end {
-            match &self.rewritten.ops[at] {
-                Operator::LocalGet { local_index } if *local_index == frame_local => {
+        let mut at = index;
+        while let Some(operator) = self.rewritten.ops.get(at) {
+            let mut next = at + 1;
+            match operator {
+                Operator::LocalGet { local_index } => {
+                    let own = written.get(local_index).copied();
+                    let value = || Operand::Value(state.rewritten.locals[*local_index as usize]);
+                    stack.push(own.unwrap_or_else(value));
+                }
+                Operator::LocalSet { local_index } => match stack.pop() {
+                    Some(value) => {
+                        written.insert(*local_index, value);
+                    }
+                    None => return self.fail(at, state, "a pad takes an operand of nobody's"),
+                },
+                Operator::I32Const { value } => stack.push(Operand::Word(*value)),
+                Operator::I64Const { value } => stack.push(Operand::Long(*value)),
+                Operator::I32Load { memarg }
+                    if memarg.memory == self.context.control
+                        && memarg.offset == u64::from(control::SAVE_POINTER)
+                        && matches!(stack.last(), Some(Operand::Word(0)))
+                        && frame.advance.is_none() =>
+                {
+                    stack.pop();
                     stack.push(Operand::Address);
                 }
-                Operator::LocalGet { local_index } => {
-                    stack.push(Operand::Value(
-                        state.rewritten.locals[*local_index as usize],
-                    ));
+                Operator::I32Add | Operator::I64ShrU | Operator::I32WrapI64 => {
+                    let right = stack.pop();
+                    let result = match (operator, right) {
+                        (Operator::I32WrapI64, Some(Operand::Long(long))) => {
+                            Some(Operand::Word(long as i32))
+                        }
+                        (Operator::I64ShrU, Some(Operand::Long(32))) => match stack.pop() {
+                            Some(Operand::Long(long)) => {
+                                Some(Operand::Long((long as u64 >> 32) as i64))
+                            }
+                            _ => None,
+                        },
+                        (Operator::I32Add, Some(Operand::Word(size))) => match stack.pop() {
+                            Some(Operand::Address) => Some(Operand::Behind(size)),
+                            _ => None,
+                        },
+                        _ => None,
+                    };
+                    let Some(result) = result else {
+                        return self.fail(at, state, "a pad computes something else");
+                    };
+                    stack.push(result);
                 }
-                Operator::I32Const { value } => stack.push(Operand::Word(*value)),
-                Operator::I32Add => match (stack.pop(), stack.pop()) {
-                    (Some(Operand::Word(size)), Some(Operand::Address)) => {
-                        stack.push(Operand::Behind(size));
-                    }
-                    _ => return self.fail(at, state, "a cold path adds something else"),
-                },
-                Operator::I64Const { value } => stack.push(Operand::Long(*value)),
                 // The index of a saved reference stands for it.
                 Operator::Call { function_index }
                     if self.context.role(*function_index) == Role::Saver => {}
@@ -194,7 +213,7 @@ impl Product<'_, '_> {
                 | Operator::V128Store { memarg }
                     if memarg.memory == self.context.control =>
                 {
-                    let size = match &self.rewritten.ops[at] {
+                    let size = match operator {
                         Operator::V128Store { .. } => 16,
                         Operator::I64Store { .. } | Operator::F64Store { .. } => 8,
                         _ => 4,
@@ -207,17 +226,16 @@ impl Product<'_, '_> {
                         | (Some(Operand::Word(-1)), Some(Operand::Address), Some(Operand::Value(value))) => {
                             frame.values.push((offset, size, value));
                         }
-                        (Some(Operand::Long(header)), Some(Operand::Address), _)
-                            if offset == 0 && size == 8 && frame.header.is_none() =>
+                        (Some(Operand::Word(function)), Some(Operand::Address), _)
+                            if offset == 0 && size == 4 && frame.function.is_none() =>
                         {
-                            frame.header = Some(header);
+                            frame.function = Some(function);
                         }
-                        (Some(Operand::Word(word)), Some(Operand::Address), _)
-                            if offset == control::FRAME_SIZE && size == 4 && frame.size.is_none() =>
+                        (Some(Operand::Long(site)), Some(Operand::Address), _)
+                            if offset == control::SAVED_SITE && size == 8 && frame.site.is_none() =>
                         {
-                            frame.size = Some(word);
+                            frame.site = Some(site);
                         }
-                        // Last of all, since what lies behind it is nobody's.
                         (Some(Operand::Behind(size)), Some(Operand::Word(0)), _)
                             if offset == control::SAVE_POINTER && frame.advance.is_none() =>
                         {
@@ -226,30 +244,32 @@ impl Product<'_, '_> {
                         _ => return self.fail(at, state, "something else is stored into a frame"),
                     }
                 }
-                Operator::Return | Operator::Unreachable => {
-                    if at + 1 != end {
-                        return self.fail(at, state, "a cold path does not end where it returns");
+                Operator::Br { relative_depth } => {
+                    let jump = self.rewritten.branch(at, *relative_depth);
+                    // Only forward: the way to the end of every pad is finite.
+                    if jump.to <= at || jump.arity != 0 {
+                        return self.fail(at, state, "a pad does not go on to another one");
                     }
-                    return Ok(frame);
+                    next = jump.to;
                 }
+                Operator::Return | Operator::Unreachable => return Ok(frame),
+                Operator::End if self.rewritten.is_last(at) => return Ok(frame),
+                Operator::End => {}
                 Operator::F32Const { .. }
                 | Operator::F64Const { .. }
                 | Operator::V128Const { .. }
                 | Operator::RefNull { .. }
                 | Operator::RefFunc { .. } => stack.push(Operand::Any),
                 Operator::RefI31 | Operator::ExternConvertAny => {}
-                _ => return self.fail(at, state, "a cold path does more than to store a frame"),
+                _ => return self.fail(at, state, "a pad does more than to store a frame"),
             }
+            at = next;
         }
-        self.fail(end, state, "a cold path does not return")
+        self.fail(index, state, "a pad does not return")
     }
 
-    /// The place in the original that a frame's header names.
-    fn place(&self, index: usize, header: i64, state: &mut State) -> Result<Place> {
-        let (function, site) = (header as u32, (header >> 32) as u32);
-        if function != self.function {
-            return self.fail(index, state, "a frame names another function");
-        }
+    /// The place in the original that a frame's site names.
+    fn place(&self, index: usize, site: u32, state: &State) -> Result<Place> {
         if site == self.original.start {
             return Ok(Place {
                 index: 0,
@@ -275,10 +295,13 @@ impl Product<'_, '_> {
 
     /// Compares a frame with what the original needs at the place that it names.
     fn compare(&self, index: usize, frame: &Frame, state: &mut State) -> Result<()> {
-        let Some(header) = frame.header else {
+        let (Some(function), Some(site)) = (frame.function, frame.site) else {
             return self.fail(index, state, "a frame has no header");
         };
-        let place = self.place(index, header, state)?;
+        if function as u32 != self.function {
+            return self.fail(index, state, "a frame names another function");
+        }
+        let place = self.place(index, site as u32, state)?;
         let mut there = state.clone();
         if !original::to_index(self.original, &mut there, place.index) {
             return self.fail(
@@ -292,8 +315,14 @@ impl Product<'_, '_> {
         }
         *state = there;
         let side = &state.original;
-        let locals = place.live.iter().map(|local| side.locals[*local as usize]);
-        let expected: Vec<Value> = locals.chain(side.stack.iter().copied()).collect();
+        let locals = place.live.iter().map(|local| {
+            let value = side.locals[*local as usize];
+            (self.places.locals.get(local).copied(), value)
+        });
+        let operands = side.stack.iter().map(|operand| (None, *operand));
+        let mut expected: Vec<(Option<u32>, Value)> = locals.chain(operands).collect();
+        // A stable sort: what has no place lies behind the places, in its order.
+        expected.sort_by_key(|(place, _)| place.unwrap_or(self.places.end));
         if expected.len() != frame.values.len() {
             let difference = format!(
                 "a frame has {} values, the original needs {}",
@@ -302,23 +331,28 @@ impl Product<'_, '_> {
             );
             return self.fail(index, state, difference);
         }
-        let mut offset = control::SAVED_VALUES;
-        for (number, (value, stored)) in expected.iter().zip(&frame.values).enumerate() {
+        let mut values = frame.values.clone();
+        values.sort_unstable_by_key(|(offset, ..)| *offset);
+        let mut offset = self.places.end;
+        for (number, ((place, value), stored)) in expected.iter().zip(&values).enumerate() {
             let (at, size, there) = *stored;
-            if at != offset || there != *value {
+            if at != place.unwrap_or(offset) || there != *value {
                 return self.fail(
                     index,
                     state,
                     format!("value {number} of a frame is another one"),
                 );
             }
-            offset += size;
+            if place.is_none() {
+                offset += size;
+            }
         }
-        if frame.size != Some(offset as i32) {
+        let size = (site as u64 >> 32) as u32;
+        if size != offset || frame.advance != Some(offset as i32) {
             return self.fail(
                 index,
                 state,
-                "the size of a frame is not that of its values",
+                "the size of a frame is not that of its values, or the save pointer does not advance by it",
             );
         }
         Ok(())

@@ -23,17 +23,23 @@ fn scan(context: &Context, main: &Module<'_>, function: u32) -> Result<Function>
     let Some(body) = main.body(function) else {
         return Ok(found);
     };
-    for (index, operator) in body.get_operators_reader()?.into_iter().enumerate() {
-        match operator? {
+    // Pads lie behind blocks around the whole body.
+    let mut at_entry = 0;
+    for operator in body.get_operators_reader()? {
+        let operator = operator?;
+        if !matches!(operator, Operator::Block { .. }) || at_entry > 0 {
+            at_entry += 1;
+        }
+        match operator {
             Operator::Call { function_index } => {
                 if let Role::Original(callee) = context.role(function_index) {
                     found.calls.push(callee);
                 }
             }
-            // `i32.const 0, i32.load`.
+            // `i32.const 0, i32.load`, which begins the function.
             Operator::I32Load { memarg } if memarg.memory == context.request => {
                 found.has_safepoint = true;
-                found.polls_entry |= index == 1;
+                found.polls_entry |= at_entry == 2;
             }
             Operator::ReturnCall { function_index } => {
                 if let Role::Original(callee) = context.role(function_index) {

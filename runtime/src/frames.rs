@@ -9,7 +9,7 @@ use crate::frame_checks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
 use wsnap_instrument::{
-    CloneRequest, Facts, Module, Point, PointLayout, ValueClass, layouts, sites,
+    CloneRequest, Facts, Module, Places, Point, PointLayout, ValueClass, layouts, sites,
 };
 
 /// Where an activation stands.
@@ -49,6 +49,7 @@ pub(crate) struct Layouts<'m, 'a> {
     module: &'m Module<'a>,
     facts: &'m Facts,
     known: HashMap<(u32, Point), PointLayout>,
+    places: HashMap<u32, Places>,
 }
 
 impl<'m, 'a> Layouts<'m, 'a> {
@@ -57,6 +58,7 @@ impl<'m, 'a> Layouts<'m, 'a> {
             module,
             facts,
             known: HashMap::new(),
+            places: HashMap::new(),
         }
     }
 
@@ -71,8 +73,13 @@ impl<'m, 'a> Layouts<'m, 'a> {
             return Ok(());
         }
         let found = layouts(self.module, self.facts, function, &points)?;
-        self.known
-            .extend(points.iter().map(|point| (function, *point)).zip(found));
+        self.known.extend(
+            points
+                .iter()
+                .map(|point| (function, *point))
+                .zip(found.points),
+        );
+        self.places.insert(function, found.places);
         Ok(())
     }
 
@@ -81,6 +88,18 @@ impl<'m, 'a> Layouts<'m, 'a> {
         let unknown = || Error::Image(format!("function {function} has no {point}"));
         self.known.get(&(function, point)).ok_or_else(unknown)
     }
+}
+
+/// The value of `class` at `offset` in a frame whose values are `values`, of which the header is none.
+fn value_at(values: &[u8], offset: u32, class: ValueClass) -> Result<SavedValue> {
+    let start = offset.checked_sub(SAVED_HEADER_BYTES);
+    let mut value = start.and_then(|start| values.get(start as usize..));
+    take(
+        value
+            .as_mut()
+            .ok_or_else(|| corrupt("a frame lacks a value"))?,
+        class,
+    )
 }
 
 fn corrupt(what: &str) -> Error {
@@ -211,10 +230,18 @@ fn read_frame(
     layouts: &Layouts<'_, '_>,
 ) -> Result<SavedFrame> {
     let layout = layouts.get(frame.function, point)?;
-    let mut values = frame.values;
+    let unknown = || corrupt("a frame is of no function");
+    let places = layouts.places.get(&frame.function).ok_or_else(unknown)?;
+    let behind = frame
+        .values
+        .get((places.end() - SAVED_HEADER_BYTES) as usize..);
+    let mut values = behind.ok_or_else(|| corrupt("a frame is too small"))?;
     let mut locals = Vec::with_capacity(layout.locals.len());
     for (local, class) in &stored.locals {
-        let value = take(&mut values, *class)?;
+        let value = match places.local(*local) {
+            Some(place) => value_at(frame.values, place, *class)?,
+            None => take(&mut values, *class)?,
+        };
         if layout
             .locals
             .binary_search_by_key(local, |(local, _)| *local)

@@ -11,8 +11,8 @@ use wsnap::{Call, Handle, Outcome, Program, StopReason};
 /// After this time a program runs, and not its host's code.
 const HEAD_START: Duration = Duration::from_millis(50);
 
-/// Loops that write to no memory and call nothing, so that a compiler may believe that memory stays as it is.
-const WITHOUT_STORES: [(&str, &str); 5] = [
+/// Loops that, as they run, write to no memory and call nothing: a compiler may believe that memory stays as it is.
+const WITHOUT_STORES: [(&str, &str); 9] = [
     ("one loop", "(loop $a (br_if $a (i64.ne (local.tee 0 (i64.add (local.get 0) (i64.const 1))) (i64.const 0))))"),
     (
         "a loop in a loop",
@@ -31,6 +31,24 @@ const WITHOUT_STORES: [(&str, &str); 5] = [
     (
         "a loop that stores on its way out only",
         "(loop $a (if (local.get 1) (then (i32.store (i32.const 0) (i32.const 1)) (return))) (br $a))",
+    ),
+    (
+        "a loop that stores on a branch not taken",
+        "(loop $a (if (local.get 1) (then (i32.store (i32.const 0) (i32.const 1)))) (br $a))",
+    ),
+    (
+        "a loop that stores on a branch that is never taken, behind a loop",
+        "(local.set 0 (i64.const -9)) (loop $a (br_if $a (i64.ne (local.tee 0 (i64.add (local.get 0) (i64.const 1))) (i64.const 0))))
+            (loop $b (if (i32.const 0) (then (i32.store (i32.const 0) (i32.const 1)))) (br $b))",
+    ),
+    (
+        "a loop that calls on a branch not taken",
+        "(loop $a (block $b (br_if $b (i32.eqz (local.get 1))) (call $leaf)) (br $a))",
+    ),
+    (
+        "a loop with a loop on a branch not taken that stores",
+        "(loop $a (block $b (br_if $b (i32.eqz (local.get 1)))
+            (loop $c (i32.store (i32.const 0) (i32.const 1)) (br_if $c (local.get 1)))) (br $a))",
     ),
 ];
 

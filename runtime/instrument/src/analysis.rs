@@ -21,6 +21,7 @@ pub(crate) struct Construct {
     pub middle: Option<u32>,
     /// Offset of its `end`.
     pub end: u32,
+    pub is_loop: bool,
     /// Whether it is a loop that polls at its header.
     pub polls: bool,
     /// For loops: whether memory may have been written on a way round, so that it has to be read anew.
@@ -33,7 +34,12 @@ pub(crate) struct Construct {
 pub(crate) struct Analysis {
     /// The control instructions of live code, in the order of their start.
     pub constructs: Vec<Construct>,
-    live: Live,
+    /// The writes of locals in live code: local and offset, ascending by offset.
+    pub writes: Vec<(u32, u32)>,
+    /// The live locals at points.
+    pub live: Live,
+    /// The locals that are live at some safepoint, ascending.
+    pub saved: Vec<u32>,
 }
 
 impl Analysis {
@@ -107,12 +113,13 @@ struct Frame {
     at_start: Passed,
 }
 
-/// Of the loops around a point, how many, counted from outside, have passed something on every path from their header.
+/// Of the loops around a point, how many, counted from outside, have passed something since their header.
 #[derive(Clone, Copy)]
 struct Passed {
-    /// A safepoint.
+    /// A safepoint, on every path from there.
     safepoint: u32,
-    /// A store, or a call.
+    /// A store, or a call, on some path from there. Where another path without one joins it, compilers no longer know
+    /// what memory holds.
     fence: u32,
 }
 
@@ -120,23 +127,23 @@ impl Passed {
     /// Where no path has come from yet.
     const NOWHERE: Self = Self {
         safepoint: u32::MAX,
-        fence: u32::MAX,
+        fence: 0,
     };
 
     /// What holds where two paths meet.
     fn meet(self, other: Self) -> Self {
         Self {
             safepoint: self.safepoint.min(other.safepoint),
-            fence: self.fence.min(other.fence),
+            fence: self.fence.max(other.fence),
         }
     }
 
     /// What is known of no more than the outer `loops`.
     fn within(self, loops: u32) -> Self {
-        self.meet(Self {
-            safepoint: loops,
-            fence: loops,
-        })
+        Self {
+            safepoint: self.safepoint.min(loops),
+            fence: self.fence.min(loops),
+        }
     }
 }
 
@@ -151,6 +158,11 @@ struct Walker<'m> {
     flow: Flow,
     frames: Vec<Frame>,
     constructs: Vec<Construct>,
+    writes: Vec<(u32, u32)>,
+    /// The points at which frames are stored: at entry and behind calls; headers of loops, by their construct, are
+    /// apart until it is known which of them poll.
+    safepoints: Vec<Point>,
+    headers: Vec<(usize, Point)>,
     /// The current block, or none in dead code.
     block: Option<u32>,
     /// How many control instructions are open that began in dead code.
@@ -171,6 +183,9 @@ impl<'m> Walker<'m> {
             flow: Flow::new(),
             frames: Vec::new(),
             constructs: Vec::new(),
+            writes: Vec::new(),
+            safepoints: Vec::new(),
+            headers: Vec::new(),
             block: None,
             dead_depth: 0,
             passed: Passed::NOWHERE.within(0),
@@ -195,6 +210,7 @@ impl<'m> Walker<'m> {
         if self.polls_entry {
             let offset = operators.original_position() as u32;
             self.flow.note(Access::Point(Point::Next(offset)));
+            self.safepoints.push(Point::Next(offset));
         }
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
@@ -204,9 +220,18 @@ impl<'m> Walker<'m> {
                 operators.original_position() as u32,
             );
         }
+        let polled = self.headers.iter().filter(|header| {
+            let construct = &self.constructs[header.0];
+            construct.polls
+        });
+        self.safepoints.extend(polled.map(|header| header.1));
+        let live = self.flow.solve();
+        let saved = live.at_any(&self.safepoints);
         Ok(Analysis {
             constructs: self.constructs,
-            live: self.flow.solve(),
+            writes: self.writes,
+            live,
+            saved,
         })
     }
 
@@ -219,6 +244,7 @@ impl<'m> Walker<'m> {
             Operator::LocalGet { local_index } => self.flow.note(Access::Use(local_index)),
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
                 self.flow.note(Access::Define(local_index));
+                self.writes.push((local_index, offset));
             }
             Operator::Block { .. } => self.open(Kind::Block, offset, next),
             Operator::Loop { .. } => self.open(Kind::Loop, offset, next),
@@ -284,6 +310,7 @@ impl<'m> Walker<'m> {
         }
         if checked {
             self.flow.note(Access::Point(Point::Next(next)));
+            self.safepoints.push(Point::Calling(offset));
             self.passed.safepoint = self.top().loops;
         }
     }
@@ -325,6 +352,8 @@ impl<'m> Walker<'m> {
             self.passed = self.passed.within(loops - 1);
             block = self.fall_into_new_block();
             self.flow.note(Access::Point(Point::Next(next)));
+            self.headers
+                .push((self.constructs.len(), Point::Next(next)));
         }
         if kind == Kind::If {
             self.fall_into_new_block();
@@ -334,6 +363,7 @@ impl<'m> Walker<'m> {
             start: offset,
             middle: None,
             end: 0,
+            is_loop: kind == Kind::Loop,
             polls,
             is_fenced: false,
             holds_points: false,

@@ -58,6 +58,8 @@ pub const CONTROL_PAGES: u64 = 16384;
 /// Size of the control memory in bytes.
 pub const CONTROL_BYTES: u32 = (CONTROL_PAGES * 65536) as u32;
 
+/// Where in a saved frame the offset of its site stands, and behind that the frame's size.
+pub(crate) const SAVED_SITE: u32 = 4;
 /// Size in bytes of what stands before the values of a saved frame: function index, site offset, frame size.
 pub const SAVED_HEADER_BYTES: u32 = 12;
 /// Size in bytes of what stands before the values of a frame to restore: clone, entry, frame size, zero.

@@ -14,23 +14,29 @@ mod control;
 mod dispatch;
 mod locals;
 mod operators;
+mod pads;
+mod peel;
 mod sites;
+mod unroll;
 
 use crate::analysis::Analysis;
 use crate::error::{Error, Result};
 use crate::helpers;
+use crate::layout::Places;
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::points::Point;
 use crate::types::{self, TypeSpace, ValueClass};
+use crate::versions::Versions;
 use control::Control;
 use dispatch::Targets;
 pub(crate) use dispatch::load_value;
 use locals::Locals;
 pub(crate) use operators::main_function;
+use pads::Pads;
 use std::collections::HashMap;
 use wasm_encoder as enc;
-use wasmparser::{FuncValidator, Operator, ValidatorResources};
+use wasmparser::{FuncValidator, Operator, OperatorsReader, ValidatorResources};
 
 /// The most bytes that a function body may have (a limit of implementations, wasmtime's among them).
 const MAX_BODY_BYTES: usize = 7_654_321;
@@ -180,6 +186,20 @@ pub(crate) fn clone(
     Emitter::new(surroundings, function, analysis, targets)?.run()
 }
 
+/// A validator for the body of a function, which has seen its locals.
+fn new_validator(module: &Module<'_>, function: u32) -> Result<FuncValidator<ValidatorResources>> {
+    let mut validator = module
+        .function_validator(function)?
+        .into_validator(Default::default());
+    let mut locals = module.body(function).get_locals_reader()?;
+    for _ in 0..locals.get_count() {
+        let offset = locals.original_position();
+        let (count, ty) = locals.read()?;
+        validator.define_locals(offset, count, ty)?;
+    }
+    Ok(validator)
+}
+
 struct Emitter<'e, 'm, 'a> {
     around: &'e Surroundings<'m, 'a>,
     module: &'m Module<'a>,
@@ -198,6 +218,17 @@ struct Emitter<'e, 'm, 'a> {
     /// Control instructions open that began in dead code.
     dead_depth: u32,
     targets: Targets,
+    pads: Pads,
+    places: Places,
+    versions: Versions,
+    /// In a clone: one more than the offset of the last instruction so far before which it can be entered.
+    entered: u32,
+    /// In a clone: the loops that are written twice, see `peel.rs`; how many have been so far; the one whose second copy
+    /// comes next; and the instructions from there on, which the emitter goes back to.
+    peeled: Vec<usize>,
+    copies: u32,
+    second_copy: Option<usize>,
+    rewound: Option<OperatorsReader<'a>>,
 }
 
 impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
@@ -210,16 +241,18 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
         let module = around.module;
         let ty = module.function_type(function);
         let as_clone = matches!(around.kind, Kind::Clones(_));
-        let validator = module
-            .function_validator(function)?
-            .into_validator(Default::default());
-        Ok(Self {
+        let versions = Versions::new(&analysis.constructs, &analysis.writes);
+        let validator = new_validator(module, function)?;
+        let locals = Locals::new(module, function, as_clone)?;
+        let saved = analysis.saved.iter();
+        let places = Places::new(saved.map(|local| (*local, locals.class(*local))));
+        let mut emitter = Self {
             around,
             module,
             function,
             analysis,
             validator,
-            locals: Locals::new(module, function, as_clone)?,
+            locals,
             results: ty
                 .results()
                 .iter()
@@ -233,17 +266,21 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             next_construct: 0,
             dead_depth: 0,
             targets,
-        })
+            pads: Pads::default(),
+            places,
+            versions,
+            entered: 0,
+            peeled: Vec::new(),
+            copies: 0,
+            second_copy: None,
+            rewound: None,
+        };
+        emitter.choose_peeled();
+        Ok(emitter)
     }
 
     fn run(mut self) -> Result<Body> {
         let body = self.module.body(self.function);
-        let mut locals = body.get_locals_reader()?;
-        for _ in 0..locals.get_count() {
-            let offset = locals.original_position();
-            let (count, ty) = locals.read()?;
-            self.validator.define_locals(offset, count, ty)?;
-        }
         let mut operators = body.get_operators_reader()?;
         self.open_function(
             body.range().start as u32,
@@ -253,12 +290,16 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             let (operator, offset) = operators.read_with_offset()?;
             let end = operators.original_position();
             self.visit(&operator, offset, end)?;
+            if let Some(again) = self.rewound.take() {
+                operators = again;
+            }
         }
         self.finish()
     }
 
-    /// Puts the prologue of a clone and the declaration of locals before the code.
+    /// Completes the code with its pads, and puts the prologue of a clone and the declaration of locals before it.
     fn finish(mut self) -> Result<Body> {
+        self.finish_pads();
         let code = std::mem::take(&mut self.code);
         self.emit_prologue()?;
         let prologue = std::mem::take(&mut self.code);
@@ -406,6 +447,7 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
     fn park_top_as(&mut self, height: usize, ty: enc::ValType) {
         let local = self.locals.parking(height, ty);
         self.sink().local_set(local);
+        self.locals.park(local, self.code.len());
         self.stack[height] = Operand::Parked {
             local,
             non_null: types::is_non_null(ty),

@@ -1,6 +1,7 @@
 //! What a frame holds, at any point of a function: in a raw frame as safepoints write it, and in the guest's own terms.
 
 use crate::analysis::Analysis;
+use crate::control::SAVED_HEADER_BYTES;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::module::Module;
@@ -9,8 +10,56 @@ use crate::types::ValueClass;
 use std::collections::{HashMap, HashSet};
 use wasmparser::Operator;
 
-/// The values of a frame that stands at some point. In a raw frame they follow the header without gaps: the locals,
-/// the operands, then (when a call is in progress) space for its results.
+/// Where the values of a function lie in its saved raw frames, in bytes from the start of the frame. Every local that some
+/// safepoint of the function saves has a place of its own, so that safepoints have stores in common whatever else each of them
+/// saves. Behind these places follow without gaps: live locals that have none (there are such only at a call that a clone checks
+/// because it was entered there), the operands, and when a call is in progress space for its results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Locals, ascending, and where each lies.
+    locals: Vec<(u32, u32)>,
+    end: u32,
+}
+
+impl Places {
+    /// For a function that saves the `locals`, ascending, which are of these classes.
+    pub(crate) fn new(locals: impl Iterator<Item = (u32, ValueClass)>) -> Self {
+        let mut end = SAVED_HEADER_BYTES;
+        let place = |(local, class): (u32, ValueClass)| {
+            let start = end;
+            end += class.size_bytes();
+            (local, start)
+        };
+        let locals = locals.map(place).collect();
+        Self { locals, end }
+    }
+
+    /// Where local `local` lies, if it has a place.
+    pub fn local(&self, local: u32) -> Option<u32> {
+        let index = self
+            .locals
+            .binary_search_by_key(&local, |(local, _)| *local)
+            .ok()?;
+        Some(self.locals[index].1)
+    }
+
+    /// Where what has no place begins.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+}
+
+/// The layouts at some points of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionLayouts {
+    /// What lies where in a saved frame.
+    pub places: Places,
+    /// What a frame holds at each of the points asked for.
+    pub points: Vec<PointLayout>,
+}
+
+/// The values of a frame that stands at some point. In a frame to restore they follow the header without gaps: the
+/// locals, the operands. For saved frames see [`Places`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PointLayout {
     /// Live locals, ascending, with their classes.
@@ -32,7 +81,7 @@ pub struct Site {
     pub innermost: Point,
 }
 
-/// Finds the layouts of `points` of `function`, in the same order.
+/// Finds the layouts at `points` of `function`, in the same order, and where its values lie in saved frames.
 ///
 /// # Errors
 ///
@@ -43,7 +92,7 @@ pub fn layouts(
     facts: &Facts,
     function: u32,
     points: &[Point],
-) -> Result<Vec<PointLayout>> {
+) -> Result<FunctionLayouts> {
     let mut validator = module
         .function_validator(function)?
         .into_validator(Default::default());
@@ -55,6 +104,11 @@ pub fn layouts(
         let (count, ty) = locals.read()?;
         validator.define_locals(offset, count, ty)?;
     }
+    let class = |local: &u32| {
+        let ty = validator.get_local_type(*local);
+        (*local, ty.map_or(ValueClass::I32, ValueClass::of))
+    };
+    let places = Places::new(analysis.saved.iter().map(class));
     let mut found: HashMap<Point, PointLayout> = HashMap::new();
     let wanted: HashSet<Point> = points.iter().copied().collect();
     let mut operators = body.get_operators_reader()?;
@@ -111,7 +165,8 @@ pub fn layouts(
             point: *point,
         })
     };
-    points.iter().map(layout).collect()
+    let points = points.iter().map(layout).collect::<Result<_>>()?;
+    Ok(FunctionLayouts { places, points })
 }
 
 fn call_type(module: &Module<'_>, operator: &Operator<'_>) -> Option<(Option<u32>, u32)> {

@@ -13,12 +13,15 @@
 //! ```text
 //! i32.const 0  i32.load (request word)  i32.const 0  i32.lt_s
 //! if                                        ;; unlikely
-//!   i32.const 0  i32.load (save pointer)  local.set $frame
-//!   …store function, site and live values at $frame…
-//!   i32.const 0  (local.get $frame)  (i32.const SIZE)  i32.add  i32.store (save pointer)
-//!   …any results…  return
+//!   i64.const (SITE, SIZE)  local.set $leaving
+//!   …stores of what only this safepoint stores…
+//!   br $pad
 //! end
 //! ```
+//!
+//! What a function's safepoints have in common is behind its body: *pads*, each of which stores values that several safepoints
+//! store and goes on to another one, and the last of which, the root, stores the header, advances the save pointer and
+//! returns anything (`emit/pads.rs` says how they are chosen). A function with one safepoint has all of that in its place.
 //!
 //! Safepoints stand after each call that may come back unwinding, where the test serves as a poll as well; at the headers
 //! of loops that can go round without such a call; and at the entry of functions that can call each other in tail
@@ -28,20 +31,22 @@
 //! ```text
 //! i32.const 0  i32.load (request word)
 //! if                                        ;; unlikely
-//!   (i32.const SIZE)  call $safepoint       ;; asks the host; zero: go on
-//!   local.tee $frame
+//!   i32.const 0  call $safepoint            ;; asks the host; zero: go on
 //!   if
-//!     …store function, site and live values at $frame…
-//!     …any results…  return
+//!     …as above…
 //!   end
 //! end
 //! ```
 //!
-//! All are such if they shall be [countable](Options::countable_safepoints). Calls to imported functions go through wrappers, so that a call of the host that asks for
-//! suspension before it took effect can be made again. Functions that can never suspend are copied.
+//! The body of a tiny loop without other safepoints is written four times behind one poll (`emit/unroll.rs`).
+//!
+//! All are such if they shall be [countable](Options::countable_safepoints). Calls to imported functions go through
+//! wrappers, so that a call of the host that asks for suspension before it took effect can be made again. Functions that
+//! can never suspend are copied.
 //!
 //! What a frame holds follows from the original module alone: the [live locals](PointLayout) by the standard data flow,
-//! and the operand stack. So frames can be read, stored and restored by other versions of this crate.
+//! and the operand stack. So frames can be read, stored and restored by other versions of this crate. Only where in the
+//! control memory a saved frame holds each value is this version's own business: see [`Places`].
 //!
 //! # What the host owes the module
 //!
@@ -65,12 +70,13 @@ mod points;
 mod rewrite;
 mod scan;
 mod types;
+mod versions;
 
 pub use clones::{CloneRequest, Clones, clones};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use helpers::hooks;
-pub use layout::{PointLayout, Site, layouts, sites};
+pub use layout::{FunctionLayouts, Places, PointLayout, Site, layouts, sites};
 pub use module::{DataSegment, Export, Import, Module};
 pub use names::Name;
 pub use plan::Options;

@@ -190,6 +190,22 @@ impl Live {
         }
     }
 
+    /// The locals live at one or more of `points`, ascending.
+    pub fn at_any(&self, points: &[Point]) -> Vec<u32> {
+        let mut found = Vec::new();
+        for local in points.iter().filter_map(|point| self.at(*point)).flatten() {
+            let local = *local as usize;
+            if found.len() <= local {
+                found.resize(local + 1, false);
+            }
+            found[local] = true;
+        }
+        (0..)
+            .zip(found)
+            .filter_map(|(local, found)| found.then_some(local))
+            .collect()
+    }
+
     /// The locals live at `point`, ascending.
     pub fn at(&self, point: Point) -> Option<&[u32]> {
         let index = self.points.binary_search(&point).ok()?;

@@ -12,6 +12,8 @@ use crate::scan::Summary;
 
 /// Instructions that a call may execute before it must pass a safepoint: some tens of microseconds.
 const LONG_CALL: u64 = 50_000;
+/// Functions that can recur ask the host only from so many instructions on: shorter ones would feel it.
+const ASKING_RECURSION: u32 = 100;
 
 /// Choices of the rewriter. None of them shows in an image: what was stored under one choice resumes under another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,8 +132,9 @@ impl Plan {
                     .iter()
                     .any(|&callee| recursive && within(callee));
             // Where the host can be asked: seldom enough not to be felt, often enough to be met soon.
-            let asks =
-                summary.loops && (summary.calls_indirectly || direct(member).next().is_some());
+            let calls = summary.calls_indirectly || direct(member).next().is_some();
+            let is_tight_recursion = recursive && summary.instructions < ASKING_RECURSION;
+            let asks = summary.loops && calls && !is_tight_recursion;
             self.decisions[member as usize] = Decision {
                 suspends: suspends || long,
                 checks_all_calls: long,

@@ -1,5 +1,7 @@
 //! Control instructions: what they need of the operand stack, and where their labels are in the code written.
 
+use super::peel::Peeled;
+use super::unroll::Written;
 use super::{Emitter, Operand};
 use crate::analysis::{Construct, block_signature};
 use crate::error::Result;
@@ -18,10 +20,21 @@ pub(super) struct Control {
     /// Which of the control instructions open in the code written has its label.
     label: u32,
     shape: Shape,
+    /// For a loop that can be written several times if nothing within speaks against it.
+    unrollable: Option<Unrollable>,
+    /// For the first copy of a loop that is written twice.
+    peeled: Option<Peeled>,
     /// Its place among the constructs; none for the function itself.
     construct: Option<Construct>,
     /// Offsets at which, in a clone, the code can be entered, last first.
     pub arrivals: Vec<u32>,
+}
+
+/// A loop without parameters that polls.
+struct Unrollable {
+    written: Written,
+    /// How many safepoints there were with its poll.
+    safepoints: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -31,6 +44,10 @@ enum Shape {
     /// A loop with parameters that holds safepoints: `block $exit loop block $back … br $exit end … br 0 end end`.
     /// Branches to it go to the end of `$back`, where the new parameters are parked.
     WrappedLoop,
+    /// The first copy of a loop that is written twice: `block $exit block $again … br $exit end`.
+    FirstTurn,
+    /// The second one: `loop … end end`.
+    OtherTurns,
 }
 
 impl<'a> Emitter<'_, '_, 'a> {
@@ -42,6 +59,8 @@ impl<'a> Emitter<'_, '_, 'a> {
             results: self.results.len(),
             label: 0,
             shape: Shape::Same,
+            unrollable: None,
+            peeled: None,
             construct: None,
             arrivals: Vec::new(),
         });
@@ -65,7 +84,8 @@ impl<'a> Emitter<'_, '_, 'a> {
         offset: usize,
         end: usize,
     ) -> Result<()> {
-        let construct = self.analysis.constructs[self.next_construct].clone();
+        let index = self.next_construct;
+        let construct = self.analysis.constructs[index].clone();
         self.next_construct += 1;
         let (ty, tests) = match operator {
             Operator::Block { blockty } | Operator::Loop { blockty } => (*blockty, 0),
@@ -73,16 +93,20 @@ impl<'a> Emitter<'_, '_, 'a> {
             Operator::TryTable { try_table } => (try_table.ty, 0),
             _ => unreachable!("only control instructions are opened"),
         };
-        let (params, results) = block_signature(self.module, ty);
-        let (params, results) = (params.len(), results.len());
+        let (params, result_types) = block_signature(self.module, ty);
+        let (params, results) = (params.len(), result_types.len());
         let mut shape = Shape::Same;
+        let mut opening = self.code.len();
+        let mut before = Vec::new();
         if construct.holds_points {
             self.park_all();
+            opening = self.code.len();
+            before.clone_from(&self.stack);
             if tests == 1 {
                 self.test_with_targets(&construct);
                 self.stack.pop();
             }
-            shape = self.write_without_parameters(operator, ty, params);
+            shape = self.write_without_parameters(operator, ty, params, index);
             if tests == 1 {
                 self.stack.push(Operand::Stacked);
             }
@@ -93,7 +117,11 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.validator.op(offset, operator)?;
         self.pop(tests);
         let base = self.stack.len() - params;
-        self.nest += if shape == Shape::WrappedLoop { 3 } else { 1 };
+        self.nest += match shape {
+            Shape::WrappedLoop => 3,
+            Shape::FirstTurn => 2,
+            Shape::Same | Shape::OtherTurns => 1,
+        };
         let (is_polled, is_fenced) = (construct.polls, construct.is_fenced);
         let (start, stop) = (construct.start, construct.middle.unwrap_or(construct.end));
         self.frames.push(Control {
@@ -102,12 +130,38 @@ impl<'a> Emitter<'_, '_, 'a> {
             results,
             label: self.nest - 1,
             shape,
+            unrollable: None,
+            peeled: (shape == Shape::FirstTurn).then_some(Peeled {
+                construct: index,
+                stack: before,
+            }),
             construct: Some(construct),
             arrivals: Vec::new(),
         });
         self.dispatch(start, stop);
         if is_polled {
             self.poll_loop(Point::Next(end as u32), offset as u32, is_fenced);
+        }
+        let is_free = self.targets.within(start, stop).is_empty();
+        // Where safepoints are counted, each turn of a loop counts.
+        let options = &self.around.plan.options;
+        let counts_turns = options.redundant_safepoints || options.countable_safepoints;
+        if is_polled && params == 0 && is_free && !counts_turns {
+            let encoded: Vec<enc::ValType> = result_types
+                .iter()
+                .map(|ty| types::encode(self.module, *ty))
+                .collect();
+            let unrollable = Unrollable {
+                written: Written {
+                    opening,
+                    body: self.code.len(),
+                    results: self.around.types.block(&encoded),
+                },
+                safepoints: self.pads.len(),
+            };
+            if let Some(frame) = self.frames.last_mut() {
+                frame.unrollable = Some(unrollable);
+            }
         }
         Ok(())
     }
@@ -118,6 +172,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         operator: &Operator<'a>,
         ty: BlockType,
         params: usize,
+        construct: usize,
     ) -> Shape {
         let (param_types, results) = block_signature(self.module, ty);
         let encode = |list: &[ValType]| {
@@ -126,12 +181,30 @@ impl<'a> Emitter<'_, '_, 'a> {
                 .collect::<Vec<_>>()
         };
         let results = self.around.types.block(&encode(&results));
+        if self
+            .second_copy
+            .take_if(|copied| *copied == construct)
+            .is_some()
+        {
+            self.sink().loop_(results);
+            return Shape::OtherTurns;
+        }
+        if params == 0 && self.is_peeled(construct) {
+            self.sink().block(results).block(enc::BlockType::Empty);
+            return Shape::FirstTurn;
+        }
         if params == 0 || !matches!(operator, Operator::Loop { .. }) {
             self.write_opening(operator, 0, 0, Some(results));
             return Shape::Same;
         }
         let param_types = encode(param_types);
         self.widen_parameters(&param_types);
+        for operand in &self.stack[self.stack.len() - params..] {
+            if let Operand::Parked { local, .. } = *operand {
+                // From here on it may be what a branch to the loop has brought.
+                self.locals.park(local, self.code.len());
+            }
+        }
         let back = self.around.types.block(&param_types);
         self.sink()
             .block(results)
@@ -284,17 +357,25 @@ impl<'a> Emitter<'_, '_, 'a> {
         {
             self.pass_parameters_on(&frame);
         }
+        if let Some(peeled) = frame.peeled {
+            self.nest = frame.label;
+            return self.go_back(peeled, live);
+        }
+        let tiny = frame.unrollable.as_ref();
+        let tiny = tiny.filter(|tiny| tiny.safepoints == self.pads.len());
         if frame.shape == Shape::WrappedLoop {
             self.close_wrapped_loop(&frame, live);
-        } else {
+        } else if !self.unroll(tiny.map(|tiny| &tiny.written), live)? {
             self.sink().end();
         }
-        self.nest = frame.label
-            - if frame.shape == Shape::WrappedLoop {
-                2
-            } else {
-                0
-            };
+        if frame.shape == Shape::OtherTurns {
+            self.sink().end();
+        }
+        self.nest = match frame.shape {
+            Shape::WrappedLoop => frame.label - 2,
+            Shape::OtherTurns => frame.label - 1,
+            Shape::Same | Shape::FirstTurn => frame.label,
+        };
         self.validator.op(offset, operator)?;
         self.stack.truncate(frame.base);
         self.push_stacked(frame.results);

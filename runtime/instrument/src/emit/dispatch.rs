@@ -29,6 +29,8 @@ pub(super) struct Targets {
     list: Vec<Target>,
     /// For each point as asked for, its place in `list`.
     order: Vec<usize>,
+    /// Targets behind the first of these offsets and up to the second are not looked at any more.
+    hidden: (u32, u32),
 }
 
 impl Targets {
@@ -38,6 +40,7 @@ impl Targets {
             function: 0,
             list: Vec::new(),
             order: Vec::new(),
+            hidden: (0, 0),
         }
     }
 
@@ -62,6 +65,7 @@ impl Targets {
             function,
             list,
             order: Vec::new(),
+            hidden: (0, 0),
         };
         targets.order = points
             .iter()
@@ -76,9 +80,23 @@ impl Targets {
             .list
             .partition_point(|target| target.point.offset() < point.offset());
         // At most two targets have the same offset.
+        let offset = point.offset();
+        if self.hidden.0 < offset && offset <= self.hidden.1 {
+            return None;
+        }
         (first..self.list.len())
             .take(2)
             .find(|id| self.list[*id].point == point)
+    }
+
+    /// From now on there is none behind `start` and up to `end`, where there was none before either but for what is around
+    /// all that was hidden.
+    pub fn hide(&mut self, start: u32, end: u32) {
+        self.hidden = (start, end);
+    }
+
+    fn is_hidden(&self, start: u32, end: u32) -> bool {
+        self.hidden.0 <= start && end <= self.hidden.1
     }
 
     /// Notes where the operands are at a target.
@@ -87,7 +105,10 @@ impl Targets {
     }
 
     /// The places of the targets behind `start` and up to `end`.
-    fn within(&self, start: u32, end: u32) -> Range<usize> {
+    pub fn within(&self, start: u32, end: u32) -> Range<usize> {
+        if self.is_hidden(start, end) {
+            return 0..0;
+        }
         let up_to = |offset: u32| {
             self.list
                 .partition_point(|target| target.point.offset() <= offset)
@@ -211,6 +232,7 @@ impl Emitter<'_, '_, '_> {
             return;
         }
         frame.arrivals.pop();
+        self.entered = offset + 1;
         self.park_all();
         self.nest -= 1;
         self.sink().end();

@@ -18,7 +18,10 @@ pub(crate) struct Locals {
     /// For original locals whose type excluded null: reading must assert it, as their new type admits it.
     non_null: Vec<bool>,
     parking: HashMap<(usize, enc::ValType), u32>,
+    /// Where in the code written each local was last given an operand.
+    parked_at: Vec<u32>,
     scratch: Option<u32>,
+    leaving: Option<u32>,
     entry: Option<u32>,
 }
 
@@ -47,7 +50,9 @@ impl Locals {
             params,
             non_null,
             parking: HashMap::new(),
+            parked_at: Vec::new(),
             scratch: None,
+            leaving: None,
             entry: None,
         })
     }
@@ -67,12 +72,34 @@ impl Locals {
             .or_insert_with(|| add(types, ty))
     }
 
+    /// Notes that the parking local gets its operand at `place` of the code written.
+    pub fn park(&mut self, local: u32, place: usize) {
+        let local = local as usize;
+        if self.parked_at.len() <= local {
+            self.parked_at.resize(local + 1, 0);
+        }
+        self.parked_at[local] = place as u32;
+    }
+
+    /// Where in the code written a parking local last got an operand.
+    pub fn parked_at(&self, local: u32) -> u32 {
+        self.parked_at.get(local as usize).copied().unwrap_or(0)
+    }
+
     /// An i32 local that holds the address of a frame while it is written or read.
     pub fn scratch(&mut self) -> u32 {
         let types = &mut self.types;
         *self
             .scratch
             .get_or_insert_with(|| add(types, enc::ValType::I32))
+    }
+
+    /// An i64 local that holds, on the way to the root of the pads, the site that is left and above it the size of the frame.
+    pub fn leaving(&mut self) -> u32 {
+        let types = &mut self.types;
+        *self
+            .leaving
+            .get_or_insert_with(|| add(types, enc::ValType::I64))
     }
 
     /// An i32 local that holds, in a clone, one more than the index of the point to go to, and zero once there.

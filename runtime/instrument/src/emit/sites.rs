@@ -1,12 +1,13 @@
-//! Safepoints: the test, the cold path and the landing pad, and calls that leave a frame.
+//! Safepoints: the test and what follows it, and calls that leave a frame.
 
+use super::pads::Stored;
 use super::{Emitter, Kind, Operand};
-use crate::analysis::is_checked_call;
-use crate::control::{FENCE, REQUEST_WORD, RESTORE_POINTER, SAVE_POINTER, SAVED_HEADER_BYTES};
+use crate::analysis::{Analysis, is_checked_call};
+use crate::control::{FENCE, REQUEST_WORD, RESTORE_POINTER};
 use crate::error::Result;
 use crate::helpers;
 use crate::points::Point;
-use crate::types::{self, ValueClass};
+use crate::types;
 use wasm_encoder as enc;
 use wasmparser::{Operator, ValType};
 
@@ -16,47 +17,65 @@ struct Frame {
     site: u32,
     /// In bytes, its header included.
     size: u32,
-    /// Live locals, then operands.
-    values: Vec<(u32, ValueClass)>,
+    values: Vec<Stored>,
 }
 
 impl<'a> Emitter<'_, '_, 'a> {
     /// A safepoint at the entry of the function. `site` names it in a raw frame.
     pub(super) fn poll_entry(&mut self, point: Point, site: u32) {
-        let frame = self.frame(point, site, &[]);
-        self.ask(&frame);
+        let frame = self.frame(point, point.offset(), site, 0);
+        self.ask(frame);
     }
 
     /// A safepoint at the header of a loop, where everything on the operand stack is parked; `is_fenced` if compilers
     /// cannot believe anyway that memory is the same on every turn.
     pub(super) fn poll_loop(&mut self, point: Point, site: u32, is_fenced: bool) {
-        let operands = self.parked_below(self.stack.len());
-        let frame = self.frame(point, site, &operands);
-        self.check(&frame);
+        let frame = self.frame(point, point.offset(), site, self.stack.len());
+        self.check(frame);
         if !is_fenced && !self.around.plan.options.countable_safepoints {
             let fence = helpers::at(self.around.request_memory, FENCE);
             self.sink().i32_const(0).i32_const(0).i32_store(fence);
         }
     }
 
-    /// What a frame holds that is stored at `point`.
-    fn frame(&self, point: Point, site: u32, operands: &[(u32, ValueClass)]) -> Frame {
-        let live = self.analysis.live_at(point).unwrap_or_default();
-        let mut values: Vec<(u32, ValueClass)> = live
-            .iter()
-            .map(|&local| (local, self.locals.class(local)))
-            .collect();
-        values.extend_from_slice(operands);
-        let bytes: u32 = values.iter().map(|(_, class)| class.size_bytes()).sum();
-        Frame {
-            site,
-            size: SAVED_HEADER_BYTES + bytes,
-            values,
+    /// What a frame holds that is stored at `point`: the live locals, and the operands below `height`. The code at
+    /// `offset` is executed next.
+    fn frame(&mut self, point: Point, offset: u32, site: u32, height: usize) -> Frame {
+        let Analysis {
+            constructs, live, ..
+        } = &self.analysis;
+        self.versions.go_to(constructs, offset);
+        // A value differs from what it is in an earlier copy of the same code.
+        let copy = u64::from(self.copies) << 32;
+        let mut values = Vec::new();
+        let mut size = self.places.end();
+        for &local in live.at(point).unwrap_or_default() {
+            let version = self.versions.at(constructs, local, offset);
+            let place = self.places.local(local).unwrap_or_else(|| {
+                let start = size;
+                size += self.locals.class(local).size_bytes();
+                start
+            });
+            values.push(Stored {
+                offset: place,
+                local,
+                version: copy | u64::from(version.max(self.entered)),
+            });
         }
+        for (local, class) in self.parked_below(height) {
+            let version = copy | u64::from(self.locals.parked_at(local));
+            values.push(Stored {
+                offset: size,
+                local,
+                version,
+            });
+            size += class.size_bytes();
+        }
+        Frame { site, size, values }
     }
 
     /// A safepoint that only has to leave when the program is unwinding, unless safepoints are to be counted.
-    fn check(&mut self, frame: &Frame) {
+    fn check(&mut self, frame: Frame) {
         if self.around.plan.options.countable_safepoints {
             self.ask(frame);
         } else {
@@ -64,89 +83,51 @@ impl<'a> Emitter<'_, '_, 'a> {
         }
     }
 
-    /// `if request word { address = safepoint(size); if address { store; return } }`
+    /// `if request word { if safepoint(0) { leave } }`
     ///
     /// The host is asked, and may say that the program goes on.
-    fn ask(&mut self, frame: &Frame) {
-        let address = self.locals.scratch();
+    fn ask(&mut self, frame: Frame) {
         let request = helpers::at(self.around.request_memory, REQUEST_WORD);
         let safepoint = self.around.safepoint;
         self.sink().i32_const(0).i32_load(request);
         self.hint(false);
         self.sink()
             .if_(enc::BlockType::Empty)
-            .i32_const(frame.size as i32)
-            .call(safepoint)
-            .local_tee(address);
+            .i32_const(0)
+            .call(safepoint);
         // The path that does not come back is the first that Cranelift's numbering of blocks follows, and so the last
         // in its order: behind all loops, where the values that it stores don't count as used in a loop.
         self.hint(false);
         self.sink().if_(enc::BlockType::Empty);
-        self.store_frame(address, frame);
-        self.default_results();
-        self.sink().return_().end().end();
+        self.go_to_pad(frame, 2);
+        self.sink().end().end();
     }
 
-    /// `if request word < 0 { address = save pointer; store; save pointer += size; return }`
+    /// `if request word < 0 { leave }`
     ///
-    /// Nothing is called, and nothing comes back, so that the hot code has to hold no value anywhere for its sake. That
-    /// the control memory is full shows as a trap.
-    fn leave(&mut self, frame: &Frame) {
-        let address = self.locals.scratch();
+    /// Nothing is called, and nothing comes back, so that the hot code has to hold no value anywhere for its sake.
+    fn leave(&mut self, frame: Frame) {
         let request = helpers::at(self.around.request_memory, REQUEST_WORD);
-        let save_pointer = self.memory(SAVE_POINTER);
         self.sink()
             .i32_const(0)
             .i32_load(request)
             .i32_const(0)
             .i32_lt_s();
         self.hint(false);
-        self.sink()
-            .if_(enc::BlockType::Empty)
-            .i32_const(0)
-            .i32_load(save_pointer)
-            .local_set(address);
-        self.store_frame(address, frame);
-        self.sink()
-            .i32_const(0)
-            .local_get(address)
-            .i32_const(frame.size as i32)
-            .i32_add()
-            .i32_store(save_pointer);
-        self.default_results();
-        self.sink().return_().end();
+        self.sink().if_(enc::BlockType::Empty);
+        self.go_to_pad(frame, 1);
+        self.sink().end();
     }
 
-    /// Stores header and values at the address in `address`.
-    fn store_frame(&mut self, address: u32, frame: &Frame) {
-        let header = u64::from(self.function) | u64::from(frame.site) << 32;
-        let (at, size_at) = (self.memory(0), self.memory(8));
-        self.sink()
-            .local_get(address)
-            .i64_const(header as i64)
-            .i64_store(at);
-        self.sink()
-            .local_get(address)
-            .i32_const(frame.size as i32)
-            .i32_store(size_at);
-        let (control_memory, savers) = (self.around.control_memory, self.around.save_reference);
-        let mut offset = SAVED_HEADER_BYTES;
-        for &(local, class) in &frame.values {
-            helpers::store_value(
-                &mut self.sink(),
-                control_memory,
-                address,
-                local,
-                class,
-                offset,
-                savers,
-            );
-            offset += class.size_bytes();
-        }
+    /// Within `nest` control instructions of a safepoint: here the way to its pad will be.
+    fn go_to_pad(&mut self, frame: Frame, nest: u32) {
+        let depth = self.nest + nest;
+        self.pads
+            .add(self.code.len(), depth, frame.site, frame.size, frame.values);
     }
 
     /// Any values of the function's result types: nobody looks at them while the stack unwinds.
-    fn default_results(&mut self) {
+    pub(super) fn default_results(&mut self) {
         let around = self.around;
         for ty in self.results.clone() {
             helpers::dummy_value(&mut self.sink(), ty, around.safepoint, &around.dummies);
@@ -186,9 +167,8 @@ impl<'a> Emitter<'_, '_, 'a> {
         }
         self.advance(operator, offset, params as u32, results as u32)?;
         self.park_results(beneath, &result_types);
-        let operands = self.parked_below(self.stack.len());
-        let frame = self.frame(point, offset as u32, &operands);
-        self.check(&frame);
+        let frame = self.frame(point, end as u32, offset as u32, self.stack.len());
+        self.check(frame);
         Ok(())
     }
 

@@ -1,15 +1,15 @@
 //! Programs of the table, each way, side by side.
 
-use crate::error::{BenchError, at};
+use crate::error::BenchError;
 use crate::guest::Guest;
 use crate::machine::{Machine, Tools};
+use crate::output::Output;
 use crate::report::{Program, Report};
 use crate::table::{Row, select};
 use crate::ways::Way;
 use crate::{build, plots, rounds, stop};
-use std::fs;
 use std::io::{IsTerminal, Write, stderr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -23,12 +23,8 @@ pub struct Arguments {
     /// Run it these ways; `bare` is always one of them [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     ways: Vec<Way>,
-    /// Write table, plots and raw figures into this folder
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Print the raw figures as JSON, not the table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     /// Another table of programs than benches/programs.toml
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
@@ -60,14 +56,14 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
             }
         }
     }
-    if let Some(folder) = &arguments.out {
-        write(&report, folder)?;
-    }
-    if arguments.json {
-        println!("{}", report.to_json());
-    } else {
-        println!("{report}");
-    }
+    let plots = [
+        ("programs.svg", plots::by_program(&report.programs)),
+        ("ways.svg", plots::by_way(&report.programs)),
+    ];
+    let text = report.to_string();
+    arguments
+        .output
+        .publish("compare", &report, &text, &plots)?;
     if failures > 0 {
         return Err(BenchError::Failures(failures));
     }
@@ -93,21 +89,6 @@ fn measure(row: Row, arguments: &Arguments, progress: &Progress) -> Result<Progr
         build,
         stop,
     })
-}
-
-/// Writes the report for people, as plots, and for programs.
-fn write(report: &Report, folder: &Path) -> Result<(), BenchError> {
-    fs::create_dir_all(folder).map_err(at(folder))?;
-    for (name, content) in [
-        ("table.md", report.to_string()),
-        ("programs.svg", plots::by_program(&report.programs)),
-        ("ways.svg", plots::by_way(&report.programs)),
-        ("figures.json", report.to_json()),
-    ] {
-        let path = folder.join(name);
-        fs::write(&path, content).map_err(at(&path))?;
-    }
-    Ok(())
 }
 
 /// Says what is being measured: on a terminal in one line that changes, elsewhere in one line per program.

@@ -23,8 +23,14 @@ pub enum BenchError {
     /// The table does not say where a program's module is.
     #[error("the table needs one of `module`, `built` and `fetched` for {0}")]
     NoModule(String),
-    /// Some programs could not be measured.
-    #[error("{0} programs could not be measured")]
+    /// The table does not say how to start a program.
+    #[error("the table does not say how {0} starts, waits for a script, or what script it runs")]
+    NoStart(String),
+    /// The command is not there.
+    #[error("{0} is not there; please run `cargo build --release --workspace`")]
+    NoCommand(PathBuf),
+    /// Some programs, or commands, could not be measured.
+    #[error("{0} of them could not be measured")]
     Failures(usize),
     /// The guests cannot be built.
     #[error("{script} ended with {status}; what it needs is said above")]

@@ -136,11 +136,20 @@ impl Guest {
 
     /// The host state for one more instance of an image.
     pub fn wasi(&self, image: &StoredImage) -> Result<Wasi, BenchError> {
+        self.wasi_with(image, self.streams()?)
+    }
+
+    /// The same with other standard streams.
+    pub fn wasi_with(
+        &self,
+        image: &StoredImage,
+        streams: StandardStreams,
+    ) -> Result<Wasi, BenchError> {
         let section = image.manifest().host.get(WASI_SECTION);
         let state = section.ok_or_else(|| BenchError::NoWasiState(self.row.name.clone()))?;
         let grants = Grants {
             preopens: self.preopens()?,
-            streams: self.streams()?,
+            streams,
             ..Grants::default()
         };
         Ok(Wasi::restore(&SavedState::decode(state)?, grants)?)

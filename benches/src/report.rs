@@ -86,11 +86,6 @@ impl<'a> Summary<'a> {
 }
 
 impl Report {
-    /// All figures as JSON.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("figures are plain structures")
-    }
-
     fn summary(&self) -> Table {
         let mut table = table(&["run time", "programs", "geometric mean", "worst", "of"]);
         for (way, base) in COMPARISONS {

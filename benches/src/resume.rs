@@ -6,12 +6,15 @@
 //! second. Both clocks are the same one.
 
 mod forks;
-mod subject;
+pub mod subject;
+
+pub use forks::private_bytes;
 
 use crate::error::BenchError;
 use crate::guest::{Guest, scratch_folder};
 use crate::machine::Machine;
 use crate::markdown::{number, table};
+use crate::output::Output;
 use crate::statistics::Percentiles;
 use crate::stop::stop_after;
 use crate::table::{Row as Listed, select};
@@ -43,9 +46,8 @@ pub struct Arguments {
     /// Where the images are stored, for so long [default: the folder for temporary files]
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Everything that was measured.
@@ -92,14 +94,13 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
             report.forks.push(program_forks(listed, arguments.forks)?);
         }
     }
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&report);
-        println!("{}", json.expect("figures are plain structures"));
-        return Ok(());
-    }
-    println!("{}\n\n{}", report.machine, resumes(&report.resumes));
-    println!("\n{}", idle(&report.forks));
-    Ok(())
+    let text = format!(
+        "{}\n\n{}\n\n{}",
+        report.machine,
+        resumes(&report.resumes),
+        idle(&report.forks)
+    );
+    arguments.output.publish("resume", &report, &text, &[])
 }
 
 fn measure(arguments: &Arguments, shape: Shape, report: &mut Report) -> Result<(), BenchError> {

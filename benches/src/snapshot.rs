@@ -12,6 +12,7 @@ use crate::error::BenchError;
 use crate::guest::scratch_folder;
 use crate::machine::Machine;
 use crate::markdown::{number, table};
+use crate::output::Output;
 use crate::statistics::{Spread, ms};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -34,9 +35,8 @@ pub struct Arguments {
     /// Where the images are stored, for so long [default: the folder for temporary files]
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Everything that was measured.
@@ -72,13 +72,8 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
         memory_mib: arguments.size,
         rows: measure(arguments, folder.path())?,
     };
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&report);
-        println!("{}", json.expect("figures are plain structures"));
-    } else {
-        println!("{}\n\n{}", report.machine, rows(&report.rows));
-    }
-    Ok(())
+    let text = format!("{}\n\n{}", report.machine, rows(&report.rows));
+    arguments.output.publish("snapshot", &report, &text, &[])
 }
 
 /// What was seen of one snapshot.

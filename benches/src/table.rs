@@ -43,9 +43,33 @@ pub struct Row {
     pub exit: i32,
     /// The hash of what it prints and leaves.
     pub output: String,
+    /// Arguments with which it starts and ends at once.
+    #[serde(default)]
+    pub start: Option<Vec<String>>,
+    /// Arguments with which an interpreter waits for a script on standard input.
+    #[serde(default)]
+    pub waits: Option<Vec<String>>,
+    /// Such a script.
+    #[serde(default)]
+    pub script: Option<Script>,
     /// The table's folder.
     #[serde(skip)]
     pub folder: PathBuf,
+}
+
+/// A short script for an interpreter.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// The script.
+    pub text: String,
+    /// The first line that it prints.
+    pub line: String,
+    /// A script that prints seven times the number that stands in place of `{}`.
+    pub request: String,
+    /// A command that runs it natively, where there is one.
+    #[serde(default)]
+    pub native: Vec<String>,
 }
 
 #[derive(Deserialize)]

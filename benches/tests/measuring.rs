@@ -77,9 +77,9 @@ fn a_comparison_has_every_round_of_every_way_and_is_written_down() {
 
     let written = |name: &str| fs::read_to_string(folder.path().join(name)).expect("it is written");
     let again: serde_json::Value =
-        serde_json::from_str(&written("figures.json")).expect("the raw figures are JSON");
+        serde_json::from_str(&written("compare.json")).expect("the raw figures are JSON");
     assert_eq!(again, report);
-    assert!(written("table.md").contains("| wsnap / bare"));
+    assert!(written("compare.md").contains("| wsnap / bare"));
     for plot in ["programs.svg", "ways.svg"] {
         assert!(written(plot).starts_with("<svg"));
     }
@@ -151,4 +151,67 @@ fn snapshots_of_a_program_that_goes_on_are_measured() {
         assert!(row["pause_ms"]["median"].as_f64() > Some(0.0));
         assert!(row["durable_ms"]["median"].as_f64() > Some(0.0));
     }
+}
+
+#[test]
+fn starts_are_measured_cold_and_warm() {
+    let report = figures(&bench(&[
+        "startup",
+        "--table",
+        &few(),
+        "--rounds",
+        "2",
+        "--cold-rounds",
+        "1",
+        "--json",
+        "pi",
+    ]));
+    let row = &report["programs"][0];
+    for figures in [
+        "cold_bare_ms",
+        "cold_wsnap_ms",
+        "warm_bare_ms",
+        "warm_wsnap_ms",
+    ] {
+        assert_positive(&row[figures]);
+    }
+}
+
+#[test]
+fn the_first_line_of_a_script_is_timed_in_a_resumed_interpreter_and_in_a_started_one() {
+    let report = figures(&bench(&["prewarmed", "--rounds", "1", "--json", "quickjs"]));
+    let row = &report["programs"][0];
+    for figures in ["resumed_ms", "started_ms", "bare_ms"] {
+        assert_positive(&row[figures]);
+    }
+}
+
+#[test]
+fn clones_answer_and_are_weighed() {
+    let report = figures(&bench(&[
+        "clones", "--clones", "3", "--rounds", "1", "--json", "quickjs",
+    ]));
+    let row = &report["programs"][0];
+    for figures in ["up_ms", "answered_ms", "answered_bytes"] {
+        assert_positive(&row[figures]);
+    }
+}
+
+#[test]
+fn growth_is_measured_along_every_axis_and_drawn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().to_str().expect("the path is text");
+    let report = figures(&bench(&[
+        "growth", "--scale", "0.01", "--rounds", "1", "--out", out, "--json",
+    ]));
+    let axes = report["axes"].as_array().expect("a list");
+    assert_eq!(axes.len(), 5);
+    for curve in axes
+        .iter()
+        .flat_map(|axis| axis["curves"].as_array().expect("a list"))
+    {
+        assert!(!curve["points"].as_array().expect("a list").is_empty());
+    }
+    let drawn = fs::read_to_string(folder.path().join("growth.svg")).expect("it is drawn");
+    assert!(drawn.starts_with("<svg") && drawn.contains("memory, MiB"));
 }

@@ -57,7 +57,7 @@ fn run_a_little(instance: &mut Instance) -> Result<(), BenchError> {
 }
 
 /// Private dirty pages and page tables of this process, in bytes.
-fn private_bytes() -> Result<u64, BenchError> {
+pub fn private_bytes() -> Result<u64, BenchError> {
     let fields = [
         ("/proc/self/smaps_rollup", "Private_Dirty:"),
         ("/proc/self/status", "VmPTE:"),

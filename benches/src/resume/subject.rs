@@ -56,7 +56,7 @@ pub struct Resumed {
 
 /// A module in text format. The innermost function stands at a loop when it is stopped. Its next instructions read the
 /// clock, then come the pages, unless there is something to read, then the clock again, then everybody returns.
-fn guest(shape: Shape) -> String {
+pub fn guest(shape: Shape) -> String {
     let Shape {
         memory_mib,
         depth,
@@ -130,40 +130,52 @@ fn zeros() -> Result<File, BenchError> {
     File::open(path).map_err(at(path))
 }
 
+/// A guest of this shape that has run up to its innermost loop and stands still there.
+pub fn stopped(shape: Shape) -> Result<Instance, BenchError> {
+    let wasm = guest(shape).into_bytes();
+    // Only such code can be stopped at the second safepoint. Images do not depend on it, and what is measured runs
+    // the default.
+    let countable = Engine::new(&EngineConfig {
+        rewriting: Options {
+            countable_safepoints: true,
+            ..Options::default()
+        },
+        ..EngineConfig::default()
+    })?;
+    let program = Program::new(&countable, wasm)?;
+    let wasi = Wasi::new(WasiConfig {
+        streams: with_input(zeros()?),
+        ..WasiConfig::default()
+    })?;
+    let call = Call {
+        export: "main".into(),
+        arguments: Vec::new(),
+    };
+    let mut instance = program.start(wasi, call)?;
+    // At the loop's first turn nothing has changed yet, at the second the guest is ready to go on.
+    instance.stop_at_safepoint(2)?;
+    let outcome = instance.run()?;
+    if !matches!(outcome, Outcome::Suspended(_)) {
+        return Err(BenchError::Unexpected(format!("{outcome:?}")));
+    }
+    Ok(instance)
+}
+
 impl Subject {
     /// Runs the guest up to its innermost loop, stores it in a store in `folder` and prepares the image.
     pub fn new(shape: Shape, folder: &Path) -> Result<Self, BenchError> {
-        let wasm = guest(shape).into_bytes();
-        // Only such code can be stopped at the second safepoint. Images do not depend on it, and what is measured runs
-        // the default.
-        let countable = Engine::new(&EngineConfig {
-            rewriting: Options {
-                countable_safepoints: true,
-                ..Options::default()
-            },
-            ..EngineConfig::default()
-        })?;
-        let program = Program::new(&countable, wasm.clone())?;
-        let wasi = Wasi::new(WasiConfig {
-            streams: with_input(zeros()?),
-            ..WasiConfig::default()
-        })?;
-        let call = Call {
-            export: "main".into(),
-            arguments: Vec::new(),
-        };
-        let mut instance = program.start(wasi, call)?;
-        // At the loop's first turn nothing has changed yet, at the second the guest is ready to go on.
-        instance.stop_at_safepoint(2)?;
-        let outcome = instance.run()?;
-        if !matches!(outcome, Outcome::Suspended(_)) {
-            return Err(BenchError::Unexpected(format!("{outcome:?}")));
-        }
+        let mut instance = stopped(shape)?;
         let store = Store::open(folder)?;
         let id = instance.snapshot()?.store(&store)?;
         drop(instance);
+        Self::stored(shape, store.load(id)?)
+    }
+
+    /// Prepares an image of a guest of this shape.
+    pub fn stored(shape: Shape, image: StoredImage) -> Result<Self, BenchError> {
+        let wasm = guest(shape).into_bytes();
         let program = Program::new(&Engine::new(&EngineConfig::default())?, wasm)?;
-        Self::of_image(shape, program, Arc::new(store.load(id)?))
+        Self::of_image(shape, program, Arc::new(image))
     }
 
     fn of_image(

@@ -21,7 +21,7 @@ pub const SUSPENDED: i32 = 85;
 pub const TRAPPED: i32 = 134;
 
 /// No single process of these tests takes longer; one that does hangs, and is killed.
-const PROCESS_SECONDS_MAX: u64 = 180;
+const PROCESS_SECONDS_MAX: u64 = 600;
 
 /// The binary under test: `WSNAP_BIN`, else the one beside the test executable, which is built if it isn't there.
 ///

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::ModuleExport;
-use wsnap_instrument::{CloneRequest, Facts, Module, Name, ValueClass};
+use wsnap_instrument::{CloneRequest, Facts, Module, Point, ValueClass};
 use wsnap_snapshots::ModuleHash;
 
 /// A module that can be run. Clones share everything.
@@ -227,17 +227,19 @@ impl Program {
         if let Some(clones) = lock().get(requests) {
             return Ok(clones.clone());
         }
-        let (engine, parsed) = (&self.0.engine, self.parsed()?);
-        let made = wsnap_instrument::clones(parsed, self.facts()?, requests)?;
-        let key = Key::new(engine, "clones", blake3::hash(&made.wasm).as_bytes());
+        let engine = &self.0.engine;
+        let kind = format!("clones {:?}", engine.config().rewriting);
+        let key = Key::new(engine, &kind, &self.hash_of(requests));
         let module = match engine.cache().and_then(|cache| cache.module(engine, key)) {
             Some(module) => module,
-            None => compile(engine, key, &made.wasm, None)?,
+            None => {
+                let made = wsnap_instrument::clones(self.parsed()?, self.facts()?, requests)?;
+                compile(engine, key, &made.wasm, None)?
+            }
         };
-        let imports = made
-            .imports
-            .iter()
-            .map(|name: &Name| link::export(&self.0.module, &name.in_module(parsed)))
+        let imports = module.imports();
+        let imports = imports
+            .map(|import| link::export(&self.0.module, import.name()))
             .collect::<Result<_>>()?;
         let clones = Arc::new(CloneModule { module, imports });
         let mut known = lock();
@@ -246,6 +248,24 @@ impl Program {
         }
         known.insert(requests.to_vec(), clones.clone());
         Ok(clones)
+    }
+
+    /// The hash of all that clones are made of: the module, and what is requested.
+    fn hash_of(&self, requests: &[CloneRequest]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |word: u32| {
+            hasher.update(&word.to_le_bytes());
+        };
+        for request in requests {
+            add(request.function);
+            add(request.points.len() as u32);
+            for point in &request.points {
+                add(u32::from(matches!(point, Point::Calling(_))));
+                add(point.offset());
+            }
+        }
+        hasher.update(&self.0.hash.0);
+        *hasher.finalize().as_bytes()
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod ps;
 pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod slots;
 pub(crate) mod snap;
 pub(crate) mod stats;
 pub(crate) mod tag;

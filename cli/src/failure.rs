@@ -128,6 +128,8 @@ failure_from!(
     WasiError,
     wsnap::Error,
     wsnap::DecodeOwnError,
+    wsnap_supervision::KeepError,
+    wsnap_slots::SlotsError,
     wsnap::wasi::DecodeError
 );
 
@@ -151,6 +153,12 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 fn hint_for(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return store_hint(error);
+    }
+    if let Some(wsnap_slots::SlotsError::NoSlots { path }) = error.downcast_ref() {
+        return Some(format!(
+            "`wsnap slots {} --count N` makes N of them",
+            path.display()
+        ));
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return io_hint(error).map(str::to_owned);
@@ -186,6 +194,13 @@ fn store_hint(error: &StoreError) -> Option<String> {
             "`wsnap ls` lists the images of a store; --store or WSNAP_STORE names another store"
                 .to_owned()
         }
+        StoreError::JobTaken { .. } => {
+            "choose another --name, or stop that one with `wsnap snap --stop`".to_owned()
+        }
+        StoreError::Damaged {
+            what: "journal", ..
+        } => "run the program without --continue to start it from the beginning, or `wsnap resume` an image of it"
+            .to_owned(),
         StoreError::Ambiguous { .. } => "give more digits of the id".to_owned(),
         StoreError::NotAStore { .. } => {
             "name a directory that is empty or doesn't exist yet with --store".to_owned()

@@ -7,12 +7,15 @@
 mod arguments;
 mod commands;
 mod failure;
+mod launch;
 mod limits;
 mod listen;
 mod output;
 mod places;
 mod program;
+mod rollout;
 mod session;
+mod supervised;
 
 use std::process::ExitCode;
 
@@ -45,6 +48,7 @@ enum Command {
     Resume(commands::resume::Resume),
     Snap(commands::snap::Snap),
     Ps(commands::ps::Ps),
+    Slots(commands::slots::Slots),
     Ls(commands::ls::Ls),
     Log(commands::log::Log),
     Inspect(commands::inspect::Inspect),
@@ -74,6 +78,7 @@ impl Cli {
             Command::Resume(command) => command.execute(places),
             Command::Snap(command) => command.execute(places),
             Command::Ps(command) => command.execute(places),
+            Command::Slots(command) => command.execute(),
             Command::Ls(command) => command.execute(places),
             Command::Log(command) => command.execute(places),
             Command::Inspect(command) => command.execute(places),

@@ -63,6 +63,30 @@ impl LimitArgs {
         }
     }
 
+    /// The flags and their values that say the same again.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let mut flags = Vec::new();
+        let mut flag = |name, value: Option<String>| flags.extend(value.map(|value| (name, value)));
+        let size = |size: Option<Size>| size.map(|size| size.0.to_string());
+        let time = |time: Option<Duration>| time.map(|time| format!("{}ns", time.as_nanos()));
+        flag("--max-memory-size", size(self.max_memory_size));
+        flag(
+            "--max-table-elements",
+            self.max_table_elements.map(|elements| elements.to_string()),
+        );
+        flag(
+            "--max-descriptors",
+            self.max_descriptors.map(|count| count.to_string()),
+        );
+        flag("--max-volume-size", size(self.max_volume_size));
+        flag("--max-wasm-stack", size(self.max_wasm_stack));
+        flag("--timeout", time(self.timeout));
+        flag("--cpu-timeout", time(self.cpu_timeout));
+        let suspends = self.on_timeout == OnTimeout::Suspend;
+        flag("--on-timeout", suspends.then(|| "suspend".to_owned()));
+        flags
+    }
+
     /// How much native stack the program may use, in bytes, if that is limited.
     pub fn stack_bytes(&self) -> Option<usize> {
         let size = self.max_wasm_stack?;

@@ -58,6 +58,14 @@ impl Places {
         self.cache.is_some()
     }
 
+    /// The code cache's directory from the root on, if the user said where it is.
+    pub fn chosen_cache(&self) -> Result<Option<PathBuf>, Failure> {
+        let cache = self.cache.as_ref().map(std::path::absolute);
+        cache
+            .transpose()
+            .map_err(|error| Failure::new(format!("there is no code cache: {error}")))
+    }
+
     /// Opens the store and creates it if it is missing.
     pub fn create_store(&self) -> Result<Store, Failure> {
         Ok(Store::open(self.store_directory()?)?)

@@ -3,39 +3,47 @@
 //! ```text
 //!  signals ──────┐                        main thread
 //!  timer ────────┼─► Requests ── stop ──► Instance::run ──► Suspended ──► snapshot ──► Keeper ──► answers ──► exit 85
-//!  snap --stop ──┘                             ▲  │             ▲                         │
-//!                                              │  │             └── goes on if refused ◄──┤
-//!  snap ── Handle::snapshot ◄── in passing ────┘──┘                                       │
-//!            └───────────────────────────────────────────────► Keeper ──► answer          │
+//!  snap --stop ──┤                             ▲  │             ▲                         │
+//!  slots ────────┘                             │  │             └── goes on if refused ◄──┤
+//!                                              │  │                 or when there is room ┘
+//!  snap ── Handle::snapshot ◄── in passing ────┘──┘
+//!  autosave  └────────────────────────────────────────────► Keeper ──► answer
 //! ```
 //!
-//! The program runs on the main thread. A snapshot of a program that goes on is taken and stored by the thread of the
-//! client that asks for it; whatever is to stop the program puts a request into a queue and is dealt with here, between
+//! The program runs on the main thread. A snapshot of a program that goes on is taken and stored by the thread that asks
+//! for it; whatever is to stop the program puts a request into a queue and is dealt with here, between
 //! two runs of it. A snapshot that cannot be taken ends nothing: the program goes on, so that what it has computed is not
 //! lost. The same holds when it cannot be written, unless a flag said where to stop: then whoever gave the flag waits for
 //! an image, and gets the error instead.
+//!
+//! A session outlives the program: one that crashes can be tried again in the same session.
 
 pub(crate) mod control;
+pub(crate) mod ended;
+pub(crate) mod options;
 pub(crate) mod register;
 
+mod autosave;
+mod grace;
 mod id_file;
 mod keeper;
 mod own;
+mod report;
 mod requests;
 mod signals;
+mod slot;
 mod timer;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use clap::Args;
-use serde::Serialize;
-use wsnap::snapshots::{ImageId, RecordId, Store, check_name};
-use wsnap::{Handle, Instance, Outcome, StopReason};
+use wsnap::snapshots::{ImageId, Record, Store, check_name};
+use wsnap::wasi::Stdio;
+use wsnap::{Instance, Outcome, StopReason};
+use wsnap_supervision::{Job, Keeper as Kept, Origin, OutputFile};
 
 use crate::arguments::{Directory, Label, Trigger};
 use crate::failure::{self, Failure};
@@ -43,105 +51,216 @@ use crate::limits::{LimitArgs, OnTimeout};
 use crate::listen::Listen;
 use crate::output;
 use crate::places::{Places, check_writable};
-use crate::program::print_results;
 use control::{Answer, Desk, SNAP_TRIGGER};
+use ended::Ended;
+use grace::Grace;
 use keeper::{Keeper, Taken};
+pub(crate) use options::Options;
 use register::Registration;
 use requests::{Request, Requests, StopCause};
+use slot::Slot;
 
 /// The exit code of a program that trapped: what a shell reports for `abort`.
 const TRAPPED: u8 = 134;
 /// ERESTART: what schedulers take for "start it again, it will go on".
 const SUSPENDED: u8 = 85;
 
-/// The flags that `run` and `resume` share.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Give the program a name: `snap NAME` finds it while it runs, `resume NAME` goes on from its latest image
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Suspend the program by itself: safepoint=N (the N-th from now), after=DURATION (such as 10ms, 1.5s, 2m), or
-    /// stdin (when it would block reading standard input)
-    #[arg(long, value_name = "TRIGGER")]
-    pub stop_at: Option<Trigger>,
-    /// Write the id of each image that is taken of the program to this file
-    #[arg(long, value_name = "FILE")]
-    pub id_file: Option<PathBuf>,
-    /// Keep this with the record of each snapshot of the program; can be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub labels: Vec<Label>,
-    /// Exit with this code when the program has been suspended
-    #[arg(long, value_name = "CODE", default_value_t = SUSPENDED)]
-    pub suspended_exit_code: u8,
-    /// Report a suspension as one line of JSON on standard error
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub limits: LimitArgs,
-}
-
 /// Everything around one running program.
 pub(crate) struct Session<'a> {
     places: &'a Places,
     options: &'a Options,
     keeper: Arc<Keeper>,
+    requests: Requests,
     directories: &'a [Directory],
     listeners: &'a [Listen],
     /// Where the program listens, as far as the flags do not say it.
     chosen: Vec<SocketAddr>,
     /// Opened when it is first needed, because a program that nobody stops needs none.
     store: Option<Store>,
+    output: Option<OutputFile>,
+    slot: Option<Slot>,
+    grace: Arc<Grace>,
+    /// Once the program can be found.
+    watch: Option<Watch>,
+    job: Option<Job>,
+    /// The command line that runs the program goes on with it the next time.
+    continues: bool,
 }
 
-impl Options {
-    /// Whether the program is compiled so that its safepoints can be counted, which makes it slower.
-    pub fn counts_safepoints(&self) -> bool {
-        matches!(self.stop_at, Some(Trigger::Safepoint(2..)))
-    }
+/// That signals and clients are heard.
+struct Watch {
+    _registration: Option<Registration>,
 }
 
 impl<'a> Session<'a> {
-    /// Prepares for a program that goes by `name` and comes from the snapshot that `parent` records; fails early when
-    /// it is sure that its snapshots could not be written.
+    /// Prepares for a program that goes by `name`; fails early when it is sure that its snapshots could not be written.
+    /// The job is the program's if it has a name: this process has it to itself. `continues` says whether whoever starts it
+    /// does so again and again.
     pub fn prepare(
         places: &'a Places,
         options: &'a Options,
         name: Option<String>,
-        parent: Option<RecordId>,
         directories: &'a [Directory],
-    ) -> Result<Self, Failure> {
-        let (id_file, labels) = (options.id_file.clone(), Label::collect(&options.labels));
+        continues: bool,
+    ) -> Result<(Self, Option<Job>), Failure> {
+        let output = match &options.output {
+            Some(path) => Some(
+                OutputFile::open(path)
+                    .map_err(|error| Failure::io("write the output to", path, &error))?,
+            ),
+            None => None,
+        };
+        let mut kept = Kept::new(name.clone(), Label::collect(&options.labels));
+        if let (Some(output), Some(path)) = (&output, &options.output) {
+            let again = output.try_clone();
+            let again = again.map_err(|error| Failure::io("open", path, &error))?;
+            kept = kept.with_output(again);
+        }
+        let keeper = Arc::new(Keeper::new(kept, options.id_file.clone()));
+        let grace = Arc::new(Grace::new(
+            options.saving.grace(continues),
+            keeper.clone(),
+            options.suspended_exit_code,
+        ));
         let mut session = Self {
             places,
             options,
-            keeper: Arc::new(Keeper::new(name.clone(), id_file, labels, parent)),
+            requests: Requests::new().map_err(|error| cannot_start(&error))?,
+            keeper,
             directories,
             listeners: &[],
             chosen: Vec::new(),
             store: None,
+            output,
+            slot: None,
+            grace,
+            watch: None,
+            job: None,
+            continues,
         };
-        if name.is_some() || options.stop_at.is_some() {
-            let store = session.store()?;
+        let job = session.check(name)?;
+        if let Some(directory) = &options.slots.directory {
+            session.slot = Some(Slot::enter(
+                directory,
+                options.slots.priority,
+                &session.requests,
+            )?);
+        }
+        Ok((session, job))
+    }
+
+    /// Fails when it is sure that snapshots could not be written.
+    fn check(&mut self, name: Option<String>) -> Result<Option<Job>, Failure> {
+        let options = self.options;
+        let needs_store = name.is_some()
+            || options.stop_at.is_some()
+            || options.saving.every.is_some()
+            || options.slots.directory.is_some();
+        let mut job = None;
+        if needs_store {
+            let store = self.store()?;
             check_writable(store)?;
             if let Some(name) = name {
                 check_name(&name)?;
+                job = Some(Job::open(store, &name, &register::this_process())?);
             }
         }
         if let Some(path) = &options.id_file {
             id_file::check(path)?;
         }
-        Ok(session)
+        Ok(job)
     }
 
-    /// Runs the program to its end or its suspension and says how this process is to end.
+    /// Runs the program, which came from `origin`, to its end or its suspension and says how this process is to end.
     ///
     /// `label` is what `wsnap ps` shows as the module.
-    pub fn run(mut self, mut instance: Instance, label: &str) -> Result<ExitCode, Failure> {
-        let requests = Requests::new(instance.handle());
+    pub fn run(
+        mut self,
+        instance: Instance,
+        origin: Origin,
+        label: &str,
+    ) -> Result<ExitCode, Failure> {
+        // Whoever finds the program may ask it for a snapshot.
+        self.requests.aim(Some(instance.handle()));
+        self.watch(label)?;
+        let ended = match self.await_slot()? {
+            true => self.attempt(instance, origin, None)?,
+            // Nothing has been computed since the program was started or resumed.
+            false => self.suspended_before_it_ran(),
+        };
+        self.finish();
+        Ok(ended.exit_code())
+    }
+
+    /// From now on the program can be found, and requests are heard: also while it does not run yet, or not at the moment.
+    pub fn watch(&mut self, label: &str) -> Result<(), Failure> {
+        if self.watch.is_some() {
+            return Ok(());
+        }
         // Signals first: whoever finds the program in the register may send one.
-        signals::watch(requests.clone()).map_err(|error| cannot_start(&error))?;
+        let watched = signals::watch(self.requests.clone(), self.grace.clone());
+        watched.map_err(|error| cannot_start(&error))?;
         Listen::announce(&self.chosen);
-        let registration = self.register(label, &requests, &instance.handle())?;
+        self.watch = Some(Watch {
+            _registration: self.register(label)?,
+        });
+        self.start_timers().map_err(|error| cannot_start(&error))
+    }
+
+    /// Whoever waits for a snapshot learns that there will be none.
+    pub fn finish(mut self) {
+        self.requests.close();
+        self.watch = None;
+        self.keeper.finish();
+    }
+
+    /// Waits until the program may run, and says whether it is to.
+    pub fn await_slot(&mut self) -> Result<bool, Failure> {
+        match &mut self.slot {
+            Some(slot) => slot.wait(&self.requests),
+            None => Ok(true),
+        }
+    }
+
+    /// Waits so long, and says whether the program is still to run then.
+    pub fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if !self.requests.wait(left) {
+                return true;
+            }
+            if self.requests.is_stop_wanted() {
+                return false;
+            }
+            // Somebody wants the slot, which is given back before the program is started again.
+            self.requests.take();
+        }
+    }
+
+    /// Somebody wants the program to stop before it has run at all.
+    pub fn suspended_before_it_ran(&self) -> Ended {
+        for request in self.requests.take() {
+            request.answer(match self.keeper.latest() {
+                Some(taken) => Answer::image(&taken),
+                None => Answer::refusal(&Failure::new("the program does not run yet")),
+            });
+        }
+        output::message("stopped before the program ran: nothing has been computed since");
+        Ended::suspended(self.options.suspended_exit_code)
+    }
+
+    /// Runs the program, which came from `origin`, once. `job` is told while the program waits for its turn.
+    pub fn attempt(
+        &mut self,
+        mut instance: Instance,
+        origin: Origin,
+        job: Option<&mut Job>,
+    ) -> Result<Ended, Failure> {
+        self.keeper
+            .kept()
+            .begin(origin)
+            .map_err(|error| cannot_start(&error))?;
         own::keep(
             &mut instance,
             self.places,
@@ -150,31 +269,40 @@ impl<'a> Session<'a> {
         );
         match self.options.stop_at {
             Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number)?,
-            Some(Trigger::After(delay)) => {
-                timer::start(delay, StopCause::Time, requests.clone())
-                    .map_err(|error| cannot_start(&error))?;
-            }
             Some(Trigger::Stdin) => instance.wasi().set_stdin_probe(true),
-            None => (),
+            Some(Trigger::After(_)) | None => (),
         }
         instance.set_limits(self.options.limits.limits())?;
-        self.start_deadlines(&requests)
-            .map_err(|error| cannot_start(&error))?;
-        let code = self.run_to_end(&mut instance, &requests);
-        // Whoever waits for a snapshot learns that there will be none.
+        self.requests.aim(Some(instance.handle()));
+        let autosave = match self.options.saving.pace() {
+            Some(pace) => {
+                let (store, kept) = (self.store()?.clone(), self.options.saving.keep_saved);
+                let keeper = self.keeper.clone();
+                let started = autosave::start(pace, kept, instance.handle(), keeper, store);
+                Some(started.map_err(|error| cannot_start(&error))?)
+            }
+            None => None,
+        };
+        let ended = self.run_to_end(&mut instance, job);
+        self.keeper.kept().pause();
+        self.requests.aim(None);
         drop(instance);
-        drop(registration);
-        self.keeper.finish();
-        code
+        if let Some(autosave) = autosave {
+            autosave.finish();
+        }
+        ended
     }
 
-    fn start_deadlines(&self, requests: &Requests) -> io::Result<()> {
+    fn start_timers(&self) -> io::Result<()> {
         let limits = &self.options.limits;
+        if let Some(Trigger::After(delay)) = self.options.stop_at {
+            timer::start(delay, StopCause::Time, self.requests.clone())?;
+        }
         if let Some(delay) = limits.timeout {
-            timer::start(delay, StopCause::Timeout, requests.clone())?;
+            timer::start(delay, StopCause::Timeout, self.requests.clone())?;
         }
         if let Some(limit) = limits.cpu_timeout {
-            timer::start_processor(limit, StopCause::CpuTimeout, requests.clone())?;
+            timer::start_processor(limit, StopCause::CpuTimeout, self.requests.clone())?;
         }
         Ok(())
     }
@@ -182,33 +310,74 @@ impl<'a> Session<'a> {
     fn run_to_end(
         &mut self,
         instance: &mut Instance,
-        requests: &Requests,
-    ) -> Result<ExitCode, Failure> {
+        mut job: Option<&mut Job>,
+    ) -> Result<Ended, Failure> {
         loop {
-            let reason = match instance.run()? {
-                Outcome::Suspended(reason) => reason,
-                end => return finish(end),
+            let reason = match instance.run() {
+                Ok(Outcome::Suspended(reason)) => reason,
+                end => return Ended::of(end),
             };
-            let requests = requests.take();
-            if let Some(code) = self.killed(&requests) {
-                return Ok(code);
+            let requests = self.requests.take();
+            if let Some(ended) = self.killed(&requests) {
+                return Ok(ended);
             }
-            if let Some(code) = self.suspended(instance, &reason, requests) {
-                return Ok(code);
+            let next = self.suspended(instance, &reason, requests);
+            match next {
+                Next::GoOn => (),
+                Next::End(ended) => return Ok(ended),
+                Next::WaitForTurn(taken) => {
+                    // Until it goes on its image is what there is.
+                    self.requests.aim(None);
+                    if let Some(ended) = self.wait_for_turn(&taken, job.as_deref_mut())? {
+                        return Ok(ended);
+                    }
+                    self.requests.aim(Some(instance.handle()));
+                }
             }
         }
     }
 
-    /// Whether the program's time is up, and it is to end for it: then the exit code.
-    fn killed(&self, requests: &[Request]) -> Option<ExitCode> {
+    /// The program's image is stored, and somebody else gets its slot. Returns once the program may go on, or how it ended.
+    fn wait_for_turn(
+        &mut self,
+        taken: &Taken,
+        mut job: Option<&mut Job>,
+    ) -> Result<Option<Ended>, Failure> {
+        self.keeper.kept().pause();
+        if let Some(job) = &mut job {
+            job.stopped()?;
+        }
+        if let Some(slot) = &mut self.slot {
+            slot.give_back()?;
+        }
+        if !self.await_slot()? {
+            // Its state is what it was.
+            let requests = self.requests.take();
+            let cause = requests.first().map(Request::stop_cause);
+            for request in requests {
+                request.answer(Answer::image(taken));
+            }
+            self.report(taken, cause.unwrap_or(StopCause::Preempted));
+            let code = self.options.suspended_exit_code;
+            return Ok(Some(Ended::suspended(code)));
+        }
+        if let Some(job) = job {
+            job.goes_on()?;
+        }
+        self.keeper.kept().go();
+        Ok(None)
+    }
+
+    /// Whether the program's time is up, and it is to end for it: then how.
+    fn killed(&self, requests: &[Request]) -> Option<Ended> {
         // Whoever else asked for a stop meanwhile wants an image.
         let is_deadline = |request: &Request| request.stop_cause().deadline().is_some();
         let all = requests.iter().all(is_deadline);
         all.then(|| self.end_of_time(deadline(requests))).flatten()
     }
 
-    /// Ends the program, unless its time is not up, or it is to be suspended then: the exit code.
-    fn end_of_time(&self, deadline: Option<(&str, &str)>) -> Option<ExitCode> {
+    /// Ends the program, unless its time is not up, or it is to be suspended then.
+    fn end_of_time(&self, deadline: Option<(&str, &str)>) -> Option<Ended> {
         if self.options.limits.on_timeout == OnTimeout::Suspend {
             return None;
         }
@@ -217,20 +386,20 @@ impl<'a> Session<'a> {
         failure
             .hint("--on-timeout suspend stores it instead, so that it can go on later")
             .print();
-        Some(ExitCode::from(TRAPPED))
+        Some(Ended::finished(TRAPPED))
     }
 
-    /// Does what was asked for, and returns the exit code if the program is not to go on.
+    /// Does what was asked for.
     fn suspended(
         &mut self,
         instance: &mut Instance,
         reason: &StopReason,
         requests: Vec<Request>,
-    ) -> Option<ExitCode> {
+    ) -> Next {
         let cause = stop_cause(reason, &requests);
         // Somebody asked, and what they asked for was part of the snapshot before.
         if cause.is_none() && requests.is_empty() {
-            return None;
+            return Next::GoOn;
         }
         let since = requests.iter().map(Request::since).min();
         let mut captured = false;
@@ -248,24 +417,28 @@ impl<'a> Session<'a> {
                 Err(failure) => Answer::refusal(failure),
             });
         }
-        let cause = cause?;
+        let Some(cause) = cause else {
+            return Next::GoOn;
+        };
         match taken {
+            Ok(taken) if cause == StopCause::Preempted => Next::WaitForTurn(taken),
             Ok(taken) => {
                 self.report(&taken, cause);
-                Some(ExitCode::from(self.options.suspended_exit_code))
+                Next::End(Ended::suspended(self.options.suspended_exit_code))
             }
             Err(failure) => {
                 failure.print();
+                self.grace.cancel();
                 if captured && cause.is_flag() {
-                    return Some(ExitCode::from(failure::OTHER));
+                    return Next::End(Ended::finished(failure::OTHER));
                 }
-                if let Some(code) = self.end_of_time(deadline) {
-                    return Some(code);
+                if let Some(ended) = self.end_of_time(deadline) {
+                    return Next::End(ended);
                 }
                 // Nothing will be another way when it waits for its input the next time.
                 instance.wasi().set_stdin_probe(false);
                 output::message("the program goes on, so that nothing is lost");
-                None
+                Next::GoOn
             }
         }
     }
@@ -292,35 +465,26 @@ impl<'a> Session<'a> {
     }
 
     /// Without a name, programs run on a store that cannot be used, and `ps` does not know them.
-    fn register(
-        &mut self,
-        label: &str,
-        requests: &Requests,
-        handle: &Handle,
-    ) -> Result<Option<Registration>, Failure> {
+    fn register(&mut self, label: &str) -> Result<Option<Registration>, Failure> {
         let named = self.keeper.name().is_some();
-        match self.try_register(label, requests, handle) {
+        match self.try_register(label) {
             Ok(registration) => Ok(Some(registration)),
             Err(failure) if named => Err(failure),
             Err(_) => Ok(None),
         }
     }
 
-    fn try_register(
-        &mut self,
-        label: &str,
-        requests: &Requests,
-        handle: &Handle,
-    ) -> Result<Registration, Failure> {
+    fn try_register(&mut self, label: &str) -> Result<Registration, Failure> {
         let keeper = self.keeper.clone();
+        let requests = self.requests.clone();
+        let flags = self.words_to_go_on();
         let store = self.store()?;
         let name = keeper.name().map(str::to_owned);
-        let (registration, listener) = register::register(store, name, label)?;
+        let (registration, listener) = register::register(store, name, label, flags)?;
         let desk = Desk {
-            handle: handle.clone(),
             keeper,
             store: store.clone(),
-            requests: requests.clone(),
+            requests,
         };
         control::serve(listener, desk).map_err(|error| cannot_start(&error))?;
         Ok(registration)
@@ -333,27 +497,38 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn report(&self, taken: &Taken, cause: StopCause) {
-        let resume = self.resume_command(taken.id);
-        if self.options.json {
-            output::json_message(&Report {
-                suspended: Suspension {
-                    id: taken.id.to_string(),
-                    name: self.keeper.name(),
-                    cause: cause.as_str(),
-                    taken_ms: output::milliseconds(taken.taken),
-                    durable_ms: output::milliseconds(taken.durable),
-                    resume: &resume,
-                },
-            });
-            return;
+    /// Nobody else gets the program's name as long as the session lasts.
+    pub fn hold(&mut self, job: Job) {
+        self.job = Some(job);
+    }
+
+    /// A program that is resumed from an image under another name has that image as its latest.
+    pub fn point_at(&self, store: &Store, image: ImageId) -> Result<(), Failure> {
+        match self.keeper.name() {
+            Some(name) if store.latest(name)? != Some(image) => Ok(store.set_name(name, image)?),
+            _ => Ok(()),
         }
-        output::message(format_args!(
-            "suspended ({}) as image {}\nresume with: {}",
-            cause.as_str(),
-            taken.id,
-            resume_line(&resume)
-        ));
+    }
+
+    /// Where the program's standard output leads. Its file, if it has one, is cut back to what the program had written at the
+    /// snapshot of a record; to nothing for a program that starts.
+    pub fn cut_output(&mut self, record: Option<&Record>) -> Result<Stdio, Failure> {
+        let Some(output) = &mut self.output else {
+            return Ok(Stdio::Inherit);
+        };
+        let path = output.path().to_owned();
+        let failed = |error: &io::Error| Failure::io("write the output to", &path, error);
+        let bytes = match record {
+            None => 0,
+            Some(record) => match record.output_bytes {
+                Some(bytes) => bytes,
+                // Nobody knows what of it is the program's.
+                None => output.byte_len().map_err(|error| failed(&error))?,
+            },
+        };
+        output.cut_to(bytes).map_err(|error| failed(&error))?;
+        let descriptor = output.descriptor().map_err(|error| failed(&error))?;
+        Ok(Stdio::Descriptor(descriptor))
     }
 
     /// The program listens on these addresses: on those that were `chosen` where the flags left it open. Whoever resumes it is
@@ -366,40 +541,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn resume_command(&self, id: ImageId) -> Vec<String> {
-        let mut words = vec!["wsnap".to_owned(), "resume".to_owned()];
-        words.extend(self.places.store_flags());
-        for directory in self.directories {
-            words.push("--dir".to_owned());
-            words.push(directory.to_string());
-        }
-        for address in self.listeners {
-            words.push("--tcplisten".to_owned());
-            words.push(address.to_string());
-        }
-        words.push(match self.keeper.name() {
-            Some(name) => name.to_owned(),
-            None => output::short_id(id),
-        });
-        words
+    /// How long the program has run in all, at all its attempts.
+    pub fn age(&self) -> Duration {
+        self.keeper.kept().age()
     }
 }
 
-/// The report of a suspension, on standard error.
-#[derive(Serialize)]
-struct Report<'a> {
-    suspended: Suspension<'a>,
+/// What becomes of a program that has been suspended.
+enum Next {
+    GoOn,
+    End(Ended),
+    /// It goes on when there is a slot for it, and has been stored.
+    WaitForTurn(Taken),
 }
 
-#[derive(Serialize)]
-struct Suspension<'a> {
-    id: String,
-    name: Option<&'a str>,
-    cause: &'static str,
-    taken_ms: u64,
-    durable_ms: u64,
-    /// The command line that goes on, word by word.
-    resume: &'a [String],
+/// Where a program comes from that is resumed from a snapshot that somebody has named.
+pub(crate) fn origin(record: Option<&Record>) -> Origin {
+    Origin {
+        record: record.map(|record| record.id),
+        age: Duration::from_millis(record.map_or(0, |record| record.ran_ms)),
+    }
 }
 
 /// Why the program is not to go on, if it isn't.
@@ -407,7 +568,12 @@ fn stop_cause(reason: &StopReason, requests: &[Request]) -> Option<StopCause> {
     match reason {
         StopReason::Safepoint => Some(StopCause::Safepoint),
         StopReason::Stdin => Some(StopCause::Stdin),
-        _ => requests.first().map(Request::stop_cause),
+        _ => {
+            // Whoever wants it to stop for good goes before those who want its slot.
+            let mut causes = requests.iter().map(Request::stop_cause);
+            let for_good = causes.clone().find(|cause| *cause != StopCause::Preempted);
+            for_good.or_else(|| causes.next())
+        }
     }
 }
 
@@ -417,31 +583,10 @@ fn deadline(requests: &[Request]) -> Option<(&'static str, &'static str)> {
     causes.find_map(StopCause::deadline)
 }
 
-fn finish(end: Outcome) -> Result<ExitCode, Failure> {
-    match end {
-        Outcome::Returned(results) => {
-            print_results(&results)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        // The operating system keeps the lowest byte of an exit code.
-        Outcome::Exited(code) => Ok(ExitCode::from(code.to_le_bytes()[0])),
-        Outcome::Trapped(trap) => {
-            output::error(trap.to_string().trim_end());
-            Ok(ExitCode::from(TRAPPED))
-        }
-        Outcome::Suspended(_) => Ok(ExitCode::from(SUSPENDED)),
-    }
-}
-
 /// Runs a program that cannot be suspended, to its end.
 pub(crate) fn run_bare(mut instance: Instance, limits: &LimitArgs) -> Result<ExitCode, Failure> {
     instance.set_limits(limits.limits())?;
-    finish(instance.run()?)
-}
-
-fn resume_line(words: &[String]) -> String {
-    let joined = shlex::try_join(words.iter().map(String::as_str));
-    joined.unwrap_or_else(|_| words.join(" "))
+    Ok(Ended::of(instance.run())?.exit_code())
 }
 
 fn cannot_start(error: &io::Error) -> Failure {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::memory::Mapping;
 use crate::snapshot::{self, Snapshot};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use wsnap_instrument::control;
 use wsnap_wasi::Interrupter;
@@ -18,7 +18,23 @@ pub(crate) struct Control {
     snapshot_wanted: AtomicBool,
     /// The snapshot that is asked for has turned out to be impossible in passing.
     unwinds_for_snapshots: AtomicBool,
+    /// Counts the beginnings and the ends of calls of the host, so it is odd during one. Only the guest's thread writes it.
+    calls: AtomicU64,
     interrupter: Interrupter,
+}
+
+/// A point in the run of a program, as far as the host can tell such points apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// How many calls of the host had begun and ended until then, both counted.
+    calls: u64,
+}
+
+impl Moment {
+    /// Whether the program was waiting in a call of the host, which had not taken effect.
+    fn is_in_call(self) -> bool {
+        self.calls % 2 == 1
+    }
 }
 
 impl Control {
@@ -29,6 +45,7 @@ impl Control {
             stops_next: AtomicBool::new(false),
             snapshot_wanted: AtomicBool::new(false),
             unwinds_for_snapshots: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
             interrupter,
         }
     }
@@ -164,6 +181,19 @@ impl Control {
         out
     }
 
+    /// A call of the host begins, or ends.
+    pub fn count_call(&self) {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.calls.store(calls.wrapping_add(1), Ordering::Release);
+    }
+
+    /// The point that the program has come to.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            calls: self.calls.load(Ordering::Acquire),
+        }
+    }
+
     pub fn get(&self, offset: u32) -> u32 {
         self.memory.word(offset).load(Ordering::Acquire)
     }
@@ -188,6 +218,13 @@ impl Handle {
         if let Some(control) = &self.control {
             control.request_stop();
         }
+    }
+
+    /// Whether the program still waits in the call of the host in which it had come to a moment, and so has neither run nor
+    /// changed since: another snapshot would say the same. Nobody knows of a program that was between two calls.
+    pub fn stands_since(&self, moment: Moment) -> bool {
+        let now = self.control.as_ref().map(|control| control.moment());
+        moment.is_in_call() && now == Some(moment)
     }
 
     /// Takes a snapshot of the program, which goes on: it stands still only while its state is captured

@@ -102,6 +102,20 @@ impl HostState {
 }
 
 impl Instance {
+    /// How often the program was resumed since it was started, as it is told.
+    pub fn resume_count(&self) -> u64 {
+        self.store.data().own.resumes
+    }
+
+    /// Tells the program that it was resumed at least so often. An image knows of the resumes that led to it, but not of
+    /// those from it that came to nothing. A deterministic program is not told.
+    pub fn set_resume_count(&mut self, count: u64) {
+        let host = self.store.data_mut();
+        if !host.wasi.is_deterministic() {
+            host.own.resumes = host.own.resumes.max(count);
+        }
+    }
+
     /// Lets the program take snapshots of itself, by its import `wsnap.snapshot`. `keep` gets each one, or why there is none, on
     /// the thread that runs the program, which stands still meanwhile; it returns whether the snapshot is kept, and that is
     /// what the program is told. Without this, it is told that there are no snapshots.

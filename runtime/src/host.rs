@@ -109,14 +109,23 @@ fn call(
     let memory = known.or_else(|| caller.get_export("memory")?.into_memory());
     let memory =
         memory.ok_or_else(|| wasmtime::Error::msg("the module calls WASI without a memory"))?;
-    loop {
+    count_call(caller);
+    let result = loop {
         let (bytes, state) = memory.data_and_store_mut(&mut *caller);
         match function(&mut state.wasi, bytes) {
-            Ok(errno) => return Ok(errno.raw()),
-            Err(Stop::Exit(status)) => return Err(Exit(status).into()),
-            Err(Stop::Suspended) if is_suspended(caller) => return Ok(0),
+            Ok(errno) => break Ok(errno.raw()),
+            Err(Stop::Exit(status)) => break Err(Exit(status).into()),
+            Err(Stop::Suspended) if is_suspended(caller) => break Ok(0),
             Err(Stop::Suspended) => {}
         }
+    };
+    count_call(caller);
+    result
+}
+
+fn count_call(caller: &Caller<'_, HostState>) {
+    if let Some(control) = &caller.data().control {
+        control.count_call();
     }
 }
 

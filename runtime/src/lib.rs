@@ -71,7 +71,7 @@ mod volumes;
 mod working_set;
 
 pub use capture::{OWN_SECTION, WASI_SECTION};
-pub use control::Handle;
+pub use control::{Handle, Moment};
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, Result};
 pub use guest_state::{DecodeOwnError, SavedOwn};

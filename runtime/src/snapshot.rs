@@ -16,7 +16,7 @@
 //! frames.
 
 use crate::capture;
-use crate::control::Control;
+use crate::control::{Control, Moment};
 use crate::error::{Error, Result};
 use crate::frames::{self, Layouts};
 use crate::guest::Guest;
@@ -54,8 +54,25 @@ pub struct Snapshot<'i> {
     guest: Weak<Guest>,
     program: Program,
     taken_at: SystemTime,
+    point: Point,
     captured: Instant,
     pause: Duration,
+}
+
+/// Where in its run the program was when its state was captured.
+#[derive(Clone, Copy)]
+struct Point {
+    moment: Moment,
+    stdout_bytes: u64,
+}
+
+impl Point {
+    fn of(host: &HostState, control: &Control) -> Self {
+        Self {
+            moment: control.moment(),
+            stdout_bytes: host.wasi.stdout_bytes(),
+        }
+    }
 }
 
 /// A snapshot that is safe in a store.
@@ -84,6 +101,16 @@ impl Snapshot<'_> {
     /// When the program had this state, for people.
     pub fn taken_at(&self) -> SystemTime {
         self.taken_at
+    }
+
+    /// The point that the program had come to: for [`Handle::stands_since`](crate::Handle::stands_since).
+    pub fn moment(&self) -> Moment {
+        self.point.moment
+    }
+
+    /// How many bytes the program had written to its standard output since it was started or resumed here.
+    pub fn stdout_bytes(&self) -> u64 {
+        self.point.stdout_bytes
     }
 
     /// When the state had been captured, for measuring and comparing.
@@ -239,6 +266,7 @@ struct Captured {
     written: Written,
     frozen: Vec<Frozen>,
     taken_at: SystemTime,
+    point: Point,
     /// When the pause began.
     since: Instant,
     pause: Duration,
@@ -296,6 +324,7 @@ fn complete(captured: Captured, guest: &Arc<Guest>) -> Result<Option<Snapshot<'s
         guest: Arc::downgrade(guest),
         program: guest.program.clone(),
         taken_at: captured.taken_at,
+        point: captured.point,
         captured: captured.since + captured.pause,
         pause: captured.pause,
     }))
@@ -383,6 +412,7 @@ enum Divided {
 /// Captures the state of a program, whose guest's thread this is, and leaves its call stack to a twin.
 fn divide(caller: &mut Caller<'_, HostState>, guest: &Guest, since: Instant) -> Divided {
     let taken_at = SystemTime::now();
+    let point = Point::of(caller.data(), &guest.control);
     let manifest = match capture::manifest(caller, guest, &[]) {
         Ok(manifest) => manifest,
         Err(error) => return Divided::Original(Box::new(Err(error))),
@@ -402,6 +432,7 @@ fn divide(caller: &mut Caller<'_, HostState>, guest: &Guest, since: Instant) -> 
         written,
         frozen,
         taken_at,
+        point,
         since,
         pause: since.elapsed(),
     });
@@ -434,6 +465,7 @@ impl Instance {
         let guest = self.guest.clone().ok_or(Error::Bare)?;
         let manifest = self.manifest(&guest)?;
         let written = guest.pages.written();
+        let point = Point::of(self.store.data(), &guest.control);
         let memories = self.memories().iter();
         let memories = memories.filter_map(|mapping| mapping.view(0..mapping.size(), &self.store));
         Ok(Snapshot {
@@ -443,6 +475,7 @@ impl Instance {
             guest: Arc::downgrade(&guest),
             program: self.program.clone(),
             taken_at: SystemTime::now(),
+            point,
             captured: Instant::now(),
             pause: Duration::ZERO,
         })
@@ -483,6 +516,7 @@ impl Instance {
     fn captured(&mut self, guest: &Guest, since: Instant) -> Result<Captured> {
         let taken_at = SystemTime::now();
         let manifest = self.manifest(guest)?;
+        let point = Point::of(self.store.data(), &guest.control);
         let (written, frozen) = guest.pages.freeze().map_err(Error::Freeze)?;
         Ok(Captured {
             manifest,
@@ -490,6 +524,7 @@ impl Instance {
             written,
             frozen,
             taken_at,
+            point,
             since,
             pause: since.elapsed(),
         })

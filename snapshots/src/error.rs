@@ -231,6 +231,15 @@ pub enum Damage {
     /// A name or tag does not hold an image id.
     #[error("it does not hold an image id")]
     Reference,
+    /// The journal of a program does not end with the checksum of its first line.
+    #[error("its last line is not the checksum of what is before it")]
+    JournalChecksum,
+    /// The journal of a program cannot be understood.
+    #[error("it is not a journal: {problem}")]
+    Journal {
+        /// In which way.
+        problem: String,
+    },
 }
 
 /// An operation on a store failed.
@@ -331,6 +340,14 @@ pub enum StoreError {
     MemoryMismatch {
         /// In which way.
         problem: String,
+    },
+    /// Another process runs the program of this name.
+    #[error("a program named {name:?} is already running: {holder}")]
+    JobTaken {
+        /// The program's name.
+        name: String,
+        /// What that process says of itself, such as its id.
+        holder: String,
     },
     /// An image that is to be removed is in use.
     #[error("a program is running on image {image}: stop it first")]

@@ -24,6 +24,9 @@ use crate::record::Record;
 ///     name: None,
 ///     labels: BTreeMap::new(),
 ///     added_bytes: 0,
+///     ran_ms: 0,
+///     output_bytes: None,
+///     rejected: None,
 /// };
 /// let records = [record(1, None), record(2, Some(1)), record(3, Some(1)), record(4, Some(2))];
 /// let history = History::new(&records);

@@ -66,11 +66,11 @@ pub use manifest::{
 };
 pub use memory_tree::MemoryTree;
 pub use page_map::{Extent, LAYERS_MAX, PAGE_SIZE, mappings_max};
-pub use record::{NewRecord, Record};
+pub use record::{NewRecord, Record, Rejection};
 pub use store::{
-    Amount, Freed, GcOptions, GcReport, ImageEntry, Item, KeptBecause, Layer, MemoryUpdate,
-    PageSource, Published, Removed, Retention, Statistics, Store, StoreLock, StoredImage,
-    StoredMemory, Verification, check_name,
+    Amount, Freed, GcOptions, GcReport, ImageEntry, Item, JobLock, KeptBecause, Layer,
+    MemoryUpdate, PageSource, Published, Removed, Retention, Statistics, Store, StoreLock,
+    StoredImage, StoredMemory, Verification, check_name,
 };
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};

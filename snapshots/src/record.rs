@@ -39,9 +39,35 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// How many bytes this snapshot added to the store.
     pub added_bytes: u64,
+    /// How long the program had run in all until then, in milliseconds, as far as whoever ran it knows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ran_ms: u64,
+    /// How many bytes the file had that receives the program's standard output, if it is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    /// Why the program is not to be resumed from this snapshot by itself, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejection>,
 }
 
-/// A record to be made: [`Record`] without an id. The fields are the same.
+/// That a program cannot go on from a snapshot, and how that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// When it was found, in milliseconds since the start of 1970 (UTC).
+    pub at_ms: u64,
+    /// What happened to the program, for people.
+    pub reason: String,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A record to be made: [`Record`] without an id, of a snapshot that nobody has rejected. The fields are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Record describes the fields")]
 pub struct NewRecord {
@@ -52,6 +78,8 @@ pub struct NewRecord {
     pub name: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub added_bytes: u64,
+    pub ran_ms: u64,
+    pub output_bytes: Option<u64>,
 }
 
 impl NewRecord {
@@ -65,6 +93,8 @@ impl NewRecord {
             name: None,
             labels: BTreeMap::new(),
             added_bytes: 0,
+            ran_ms: 0,
+            output_bytes: None,
         }
     }
 
@@ -78,6 +108,9 @@ impl NewRecord {
             name: self.name,
             labels: self.labels,
             added_bytes: self.added_bytes,
+            ran_ms: self.ran_ms,
+            output_bytes: self.output_bytes,
+            rejected: None,
         }
     }
 }
@@ -125,18 +158,30 @@ impl Record {
     }
 }
 
-/// The content of a record's file with another parent. Fields that this version doesn't know stay as they are.
+/// The content of a record's file with another parent.
 pub(crate) fn with_parent(bytes: &[u8], parent: Option<RecordId>) -> Result<Vec<u8>, Damage> {
+    let parent = parent.map_or(Value::Null, |id| Value::String(id.to_string()));
+    with_field(bytes, "parent", parent)
+}
+
+/// The content of a record's file with a rejection.
+pub(crate) fn with_rejection(bytes: &[u8], rejection: &Rejection) -> Result<Vec<u8>, Damage> {
+    let rejection = serde_json::to_value(rejection).expect("a number and a text can be written");
+    with_field(bytes, "rejected", rejection)
+}
+
+/// The content of a record's file with another value of a field. Fields that this version doesn't know stay as they are.
+fn with_field(bytes: &[u8], field: &str, value: Value) -> Result<Vec<u8>, Damage> {
     let mut fields: Map<String, Value> =
         serde_json::from_slice(checked(bytes)?).map_err(not_a_record)?;
-    let parent = parent.map_or(Value::Null, |id| Value::String(id.to_string()));
-    fields.insert("parent".to_owned(), parent);
+    fields.insert(field.to_owned(), value);
     Ok(with_checksum(
         serde_json::to_vec(&fields).expect("what was JSON can be written as JSON"),
     ))
 }
 
-fn with_checksum(mut line: Vec<u8>) -> Vec<u8> {
+/// A line with its checksum, as records and journals are stored.
+pub(crate) fn with_checksum(mut line: Vec<u8>) -> Vec<u8> {
     let checksum = blake3::hash(&line).to_hex();
     line.push(b'\n');
     line.extend_from_slice(checksum.as_bytes());
@@ -145,7 +190,7 @@ fn with_checksum(mut line: Vec<u8>) -> Vec<u8> {
 }
 
 /// The line that the checksum at the end stands for.
-fn checked(bytes: &[u8]) -> Result<&[u8], Damage> {
+pub(crate) fn checked(bytes: &[u8]) -> Result<&[u8], Damage> {
     let fits = |(line, trailer): (&'_ [u8], &[u8])| {
         let expected = with_checksum(line.to_vec());
         expected[line.len()..] == *trailer
@@ -176,6 +221,8 @@ mod tests {
         new.name = Some("job".to_owned());
         new.labels.insert("näme".to_owned(), String::new());
         new.added_bytes = u64::MAX - 1;
+        new.ran_ms = 7;
+        new.output_bytes = Some(0);
         new.with_id(RecordId::of_image(image, [1; 8]))
     }
 
@@ -241,6 +288,20 @@ mod tests {
                 other => panic!("{text:.100}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_rejection_is_added_to_a_record_and_changes_nothing_else() {
+        let rejection = Rejection {
+            at_ms: 3,
+            reason: "it \"trapped\"".to_owned(),
+        };
+        let bytes = with_rejection(&record().encode(), &rejection).unwrap();
+        let expected = Record {
+            rejected: Some(rejection),
+            ..record()
+        };
+        assert_eq!(Record::decode(&bytes, record().id), Ok(expected));
     }
 
     #[test]

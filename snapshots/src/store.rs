@@ -9,6 +9,8 @@
 //! records/<id>.json    when, why and from what each snapshot was taken
 //! names/<name>         the latest image of each named program
 //! tags/<tag>           tags
+//! jobs/<name>.journal  what whoever keeps a named program running remembers of it
+//! jobs/<name>.lock     who runs it now; locked by its process
 //! tmp/                 files being written
 //! verified             stamps: which layer files need no verification
 //! lock                 empty; locked by those who publish, load or delete
@@ -23,6 +25,7 @@ mod faults;
 mod files;
 mod gc;
 mod inventory;
+mod jobs;
 mod layer;
 mod load;
 mod lock;
@@ -52,6 +55,7 @@ use files::{ResultExt, Root, Staged};
 pub use faults::{Faults, Operation, OperationKind};
 pub use gc::{Amount, Freed, GcOptions, GcReport, KeptBecause};
 pub use inventory::{Item, Verification};
+pub use jobs::JobLock;
 pub use layer::Layer;
 pub use load::{StoredImage, StoredMemory};
 pub use lock::StoreLock;
@@ -80,6 +84,8 @@ const RECORDS: &str = "records";
 const NAMES: &str = "names";
 const TAGS: &str = "tags";
 const TEMPORARY: &str = "tmp";
+/// Made when the first program with a name is run.
+const JOBS: &str = "jobs";
 const FOLDERS: [&str; 8] = [
     MODULES, IMAGES, MEMORIES, LAYERS, RECORDS, NAMES, TAGS, TEMPORARY,
 ];
@@ -242,8 +248,9 @@ impl Store {
             entries => entries?,
         };
         // Folders without a version file: another process is creating this store, or was stopped while it did.
-        let known =
-            |name: &str| [VERSION_FILE, LOCK, STAMPS].contains(&name) || FOLDERS.contains(&name);
+        let known = |name: &str| {
+            [VERSION_FILE, LOCK, STAMPS, JOBS].contains(&name) || FOLDERS.contains(&name)
+        };
         if entries.iter().all(|(name, _)| known(name)) {
             return Ok(());
         }

@@ -23,6 +23,9 @@ fn made(number: u32, parent: Option<u32>, taken_at_ms: u64) -> Record {
         name: None,
         labels: BTreeMap::new(),
         added_bytes: 0,
+        ran_ms: 0,
+        output_bytes: None,
+        rejected: None,
     }
 }
 

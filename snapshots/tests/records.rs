@@ -25,6 +25,8 @@ fn a_record_keeps_all_that_it_was_made_of() {
     new.name = Some("job".to_owned());
     new.labels.insert("host".to_owned(), "a\nb".to_owned());
     new.added_bytes = 12_345;
+    new.ran_ms = 6_789;
+    new.output_bytes = Some(42);
     let made = store.put_record(new.clone()).unwrap();
     let Record {
         id,
@@ -35,7 +37,11 @@ fn a_record_keeps_all_that_it_was_made_of() {
         name,
         labels,
         added_bytes,
+        ran_ms,
+        output_bytes,
+        rejected,
     } = made.clone();
+    assert_eq!(rejected, None);
     assert_eq!(
         new,
         NewRecord {
@@ -46,6 +52,8 @@ fn a_record_keeps_all_that_it_was_made_of() {
             name,
             labels,
             added_bytes,
+            ran_ms,
+            output_bytes,
         }
     );
     let path = only_file(&store, "records");

@@ -605,6 +605,9 @@ fn golden_stream() -> (tempfile::TempDir, Store, Vec<u8>) {
             name: Some("job".to_owned()),
             labels: BTreeMap::from([("round".to_owned(), name.to_string())]),
             added_bytes: 12_345,
+            ran_ms: 0,
+            output_bytes: None,
+            rejected: None,
         }
     };
     let parent = record(1, first, None);

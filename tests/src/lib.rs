@@ -15,6 +15,7 @@ pub mod chain;
 pub mod fetch;
 pub mod generated;
 pub mod guests;
+pub mod jobs;
 pub mod wsnap;
 
 /// The folder of the whole workspace.

@@ -290,6 +290,22 @@ impl Running {
         self.written("stdout")
     }
 
+    /// What the process has written to standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.written("stderr")).into_owned()
+    }
+
+    /// Whether the process has ended.
+    ///
+    /// # Panics
+    ///
+    /// If the system doesn't tell.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.child().try_wait();
+        ended.expect("the process can be waited for").is_some()
+    }
+
     fn written(&self, stream: &str) -> Vec<u8> {
         fs::read(self.output.join(stream)).expect("the output file is there")
     }

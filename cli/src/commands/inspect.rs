@@ -46,7 +46,11 @@ impl Inspect {
             Err(_) => Names::default(),
         };
         let all = if self.json { usize::MAX } else { FRAMES_SHOWN };
-        let report = Report::new(&image, &names, self.frames.unwrap_or(all))?;
+        let mut report = Report::new(&image, &names, self.frames.unwrap_or(all))?;
+        // Without its records, too, it can be looked at.
+        let (records, _) = store.readable_records()?;
+        let rejections = records.into_iter().filter(|record| record.image == id);
+        report.rejected = rejections.filter_map(|record| record.rejected).collect();
         if self.json {
             output::json_result(&report)?;
         } else {

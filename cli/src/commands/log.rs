@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use wsnap::snapshots::{History, ImageId, Record, RecordId, Store};
+use wsnap::snapshots::{History, ImageId, Record, RecordId, Rejection, Store};
 
 use crate::failure::Failure;
 use crate::output;
@@ -17,7 +17,8 @@ use graph::Graph;
 /// Show which snapshots were taken, when, why, and from which one each came
 ///
 /// A line stands for a snapshot, below the one that its program came from. A program that was resumed several times
-/// from one snapshot branches there. `@` is the snapshot asked for, `●` are those that it came from, `○` are others.
+/// from one snapshot branches there. `@` is the snapshot asked for, `●` are those that it came from, `○` are others, and `×`
+/// those that are rejected, since their program died again and again after them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wsnap log sim\n  wsnap log\n  wsnap log --json sim | jq '.[] | select(.ancestry) | .image'"
@@ -41,6 +42,12 @@ struct Entry<'a> {
     /// Milliseconds since 1970.
     taken_at_ms: u64,
     added_bytes: u64,
+    /// How long the program had run in all, in milliseconds, as far as that is known.
+    ran_ms: u64,
+    /// How many bytes its output file had, if it had one.
+    output_bytes: Option<u64>,
+    /// Why its program does not go on from it by itself, if so.
+    rejected: Option<&'a Rejection>,
     trigger: &'a str,
     name: Option<&'a str>,
     tags: &'a [String],
@@ -173,6 +180,9 @@ impl Selection<'_> {
             parent_image: parent.map(|parent| parent.image.to_string()),
             taken_at_ms: record.taken_at_ms,
             added_bytes: record.added_bytes,
+            ran_ms: record.ran_ms,
+            output_bytes: record.output_bytes,
+            rejected: record.rejected.as_ref(),
             trigger: &record.trigger,
             name: record.name.as_deref(),
             tags: self.tags_of(record),
@@ -186,12 +196,16 @@ impl Selection<'_> {
     }
 
     fn print_graph(&self) -> Result<(), Failure> {
-        let mut table = output::table(&[
+        let mut header = vec![
             "", "TAKEN", "IMAGE", "ADDED", "TRIGGER", "NAME", "TAGS", "LABELS",
-        ]);
+        ];
+        let mut records = self.history.records().iter();
+        let shows_rejected = records.any(|record| record.rejected.is_some());
+        header.extend(shows_rejected.then_some("REJECTED"));
+        let mut table = output::table(&header);
         for line in Graph::new(self.history, &self.ancestry).lines() {
             let record = line.record;
-            table.add_row([
+            let mut row = vec![
                 format!("{}{}", line.branches, self.marker(record)),
                 output::time(output::from_unix_ms(record.taken_at_ms)),
                 output::short_id(record.image),
@@ -200,19 +214,30 @@ impl Selection<'_> {
                 record.name.clone().unwrap_or_else(|| "-".to_owned()),
                 output::list(self.tags_of(record)),
                 labels(&record.labels),
-            ]);
+            ];
+            row.extend(shows_rejected.then(|| rejected(record)));
+            table.add_row(row);
         }
         output::result(table.trim_fmt())
     }
 
     fn marker(&self, record: &Record) -> char {
-        if self.target == Some(record.id) {
+        if record.rejected.is_some() {
+            '×'
+        } else if self.target == Some(record.id) {
             '@'
         } else if self.ancestry.contains(&record.id) {
             '●'
         } else {
             '○'
         }
+    }
+}
+
+fn rejected(record: &Record) -> String {
+    match &record.rejected {
+        Some(rejection) => output::cell(&rejection.reason),
+        None => "-".to_owned(),
     }
 }
 

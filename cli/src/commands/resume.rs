@@ -1,20 +1,18 @@
 //! `wsnap resume`.
 
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
-use wsnap::WASI_SECTION;
-use wsnap::snapshots::{Manifest, Store, StoreError, StoredImage};
-use wsnap::wasi::{Files, Grants, SavedState, Wasi};
+use clap::Args;
+use wsnap::snapshots::Store;
 
 use crate::arguments::{Directory, Variable};
 use crate::failure::Failure;
+use crate::launch::{self, FilesPolicy, Resumption};
 use crate::listen::Listen;
 use crate::output;
 use crate::places::Places;
-use crate::program::{self, Settings};
+use crate::rollout;
 use crate::session::{self, Session};
 
 /// Go on from an image
@@ -24,7 +22,7 @@ use crate::session::{self, Session};
 /// resumed any number of times, also at once.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wsnap resume 3f2a9c01\n  wsnap resume --dir data::/data sim\n  wsnap resume --stop-at after=1h --id-file sim.id \"$(cat sim.id)\""
+    after_help = "Examples:\n  wsnap resume 3f2a9c01\n  wsnap resume --dir data::/data sim\n  wsnap resume --stop-at after=1h --id-file sim.id \"$(cat sim.id)\"\n  wsnap resume --all"
 )]
 pub(crate) struct Resume {
     /// Grant the program a directory again, under the name that it knows; can be given several times
@@ -45,109 +43,101 @@ pub(crate) struct Resume {
     #[command(flatten)]
     options: session::Options,
     /// The image: an id, the first digits of one, a tag, or a program's name (its latest image)
-    #[arg(value_name = "REF")]
-    reference: String,
-}
-
-/// What is expected of open files.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum FilesPolicy {
-    /// They are what they were when the program was suspended; otherwise all that differ are named
-    #[default]
-    RequireSame,
-    /// They exist: the program goes on with what is there, at its old offsets, and is not told
-    Reopen,
-    /// Nothing: as reopen, and what is missing or cannot be opened answers with an error (ESTALE) when the program uses it
-    SkipMissing,
-}
-
-impl From<FilesPolicy> for Files {
-    fn from(policy: FilesPolicy) -> Self {
-        match policy {
-            FilesPolicy::RequireSame => Self::RequireSame,
-            FilesPolicy::Reopen => Self::Reopen,
-            FilesPolicy::SkipMissing => Self::SkipMissing,
-        }
-    }
+    #[arg(value_name = "REF", required_unless_present = "all")]
+    reference: Option<String>,
+    /// Go on with all programs that `snap --all --stop` has stopped, each in a process of its own and as it was run; what they
+    /// print goes to `wsnap-NAME.log` in the directory that each was run in
+    #[arg(long, exclusive = true)]
+    all: bool,
 }
 
 impl Resume {
     pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
-        let (store, id) = places.resolve(&self.reference)?;
+        if self.all {
+            return resume_all(places);
+        }
+        let reference = self.reference.clone().unwrap_or_default();
+        let (store, id) = places.resolve(&reference)?;
         let image = Arc::new(store.load(id)?);
-        verify(&store, &image)?;
-        let manifest = image.manifest();
-        let state = saved_state(manifest)?;
-        let wasm = store.module(manifest.module)?;
-        let name = self.name(&store)?;
+        launch::verify(&store, &image)?;
+        let name = self.name(&store, &reference)?;
         // Whoever has lost the record can still go on from the image.
-        let parent = store.record_of(id).ok().flatten().map(|record| record.id);
-        let session = Session::prepare(places, &self.options, name, parent, &self.directories)?;
+        let record = store.record_of(id).ok().flatten();
+        let (mut session, job) =
+            Session::prepare(places, &self.options, name, &self.directories, false)?;
+        if let Some(mut job) = job {
+            // Whoever resumes a program by hand knows why.
+            job.forget()?;
+            session.hold(job);
+        }
         let listeners = Listen::open_all(&self.listeners)?;
         let chosen = Listen::chosen(&self.listeners, &listeners);
-        let wasi = Wasi::restore(&state, self.grants(listeners)?)?;
-        for change in wasi.accepted_changes() {
-            output::message(output::printable(&change.to_string()));
+        let stdout = session.cut_output(record.as_ref())?;
+        let (instance, label) = Resumption {
+            directories: &self.directories,
+            variables: &self.variables,
+            listeners,
+            files: self.files,
+            stdout,
+            target: self.target.as_deref(),
+            options: &self.options,
         }
-        let settings = Settings {
-            target: self.target.clone(),
-            deterministic: manifest.deterministic,
-            bare: false,
-            resumed: true,
-            stack_bytes: self.options.limits.stack_bytes(),
-            countable_safepoints: self.options.counts_safepoints(),
-        };
-        let label = label(&state);
-        let (program, _) = program::compile(&settings.engine(places)?, wasm, &label)?;
-        let limits = self.options.limits.limits();
-        let resumed = limits.admit(&program, manifest);
-        let instance = resumed
-            .and_then(|()| program.resume(&image, wasi))
-            .map_err(|error| Failure::from(error).about(format!("image {id}")))?;
-        session
-            .listening(&self.listeners, chosen)
-            .run(instance, &label)
+        .resume(places, &store, &image)?;
+        if let Some(rejection) = record.as_ref().and_then(|record| record.rejected.as_ref()) {
+            output::message(format_args!(
+                "this image was rejected before: {}",
+                output::printable(&rejection.reason)
+            ));
+        }
+        session.point_at(&store, id)?;
+        session.listening(&self.listeners, chosen).run(
+            instance,
+            session::origin(record.as_ref()),
+            &label,
+        )
     }
 
     /// A program that is resumed by its name keeps it.
-    fn name(&self, store: &Store) -> Result<Option<String>, Failure> {
+    fn name(&self, store: &Store, reference: &str) -> Result<Option<String>, Failure> {
         if self.options.name.is_some() {
             return Ok(self.options.name.clone());
         }
         // The order in which the store looks: a tag comes first.
-        let is_tag = store.tags()?.contains_key(&self.reference);
-        let is_name = !is_tag && store.names()?.contains_key(&self.reference);
-        Ok(is_name.then(|| self.reference.clone()))
-    }
-
-    fn grants(&self, listeners: Vec<TcpListener>) -> Result<Grants, Failure> {
-        Ok(Grants {
-            preopens: Directory::open_all(&self.directories)?,
-            listeners,
-            env: Variable::resolve_all(&self.variables)?,
-            files: self.files.into(),
-            ..Grants::default()
-        })
+        let is_tag = store.tags()?.contains_key(reference);
+        let is_name = !is_tag && store.names()?.contains_key(reference);
+        Ok(is_name.then(|| reference.to_owned()))
     }
 }
 
-/// Reads what nobody has read and found right since it was written, before any of it is run.
-fn verify(store: &Store, image: &StoredImage) -> Result<(), StoreError> {
-    let _progress = output::progress("verifying the image …".to_owned());
-    store.verify_unverified(image, &|_| ())
-}
-
-fn saved_state(manifest: &Manifest) -> Result<SavedState, Failure> {
-    match manifest.host.get(WASI_SECTION) {
-        Some(bytes) => Ok(SavedState::decode(bytes)?),
-        None => Err(Failure::new(
-            "the image has no WASI state, so wsnap cannot resume it",
-        )),
+fn resume_all(places: &Places) -> Result<ExitCode, Failure> {
+    let directory = places.store_directory()?;
+    let stopped = rollout::stopped(&directory)?;
+    if stopped.is_empty() {
+        output::message("`snap --all --stop` has left no program to go on with");
+        return Ok(ExitCode::SUCCESS);
     }
-}
-
-/// What the program was called when it was started.
-fn label(state: &SavedState) -> String {
-    let name = state.args.first().map_or(&b"(unnamed)"[..], Vec::as_slice);
-    String::from_utf8_lossy(name).into_owned()
+    let mut left = stopped.clone();
+    let mut failed = 0;
+    for program in &stopped {
+        match rollout::go_on(program, &directory, places.chosen_cache()?.as_deref()) {
+            Ok(pid) => {
+                output::result(format_args!("{}: process {pid}", program.label()))?;
+                left.retain(|other| other != program);
+                // One by one, so that whatever happens to this process none goes on twice.
+                rollout::set_stopped(&directory, &left)?;
+            }
+            Err(failure) => {
+                failure.print();
+                failed += 1;
+            }
+        }
+    }
+    match failed {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Err(Failure::new(format!(
+            "{} did not go on",
+            output::count(failed, "program", "programs")
+        ))
+        .hint("`wsnap resume --all` tries those again")),
+    }
 }

@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use wsnap::wasi::{Wasi, WasiConfig};
+use wsnap::Instance;
+use wsnap::snapshots::ModuleHash;
+use wsnap::wasi::{StandardStreams, Stdio, Wasi, WasiConfig};
+use wsnap_supervision::{Attempt, Origin};
 
 use crate::arguments::{Directory, NewVolume, Variable};
 use crate::failure::Failure;
+use crate::launch::Resumption;
 use crate::listen::Listen;
 use crate::places::Places;
 use crate::program::{self, Settings};
 use crate::session::{self, Session};
+use crate::supervised::{self, RestartArgs};
 
 /// Run a program
 ///
@@ -21,7 +26,7 @@ use crate::session::{self, Session};
 /// is 85. Otherwise the exit code is the program's own, or 134 if it traps.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wsnap run sim.wasm --steps 1000000\n  wsnap run --dir data::/data --env LANG=C python.wasm /data/script.py\n  wsnap run --volume files::/data sim.wasm\n  wsnap run --name sim --stop-at after=10m --id-file sim.id sim.wasm\n  wsnap run --invoke fib fib.wat 30"
+    after_help = "Examples:\n  wsnap run sim.wasm --steps 1000000\n  wsnap run --dir data::/data --env LANG=C python.wasm /data/script.py\n  wsnap run --volume files::/data sim.wasm\n  wsnap run --name sim --stop-at after=10m --id-file sim.id sim.wasm\n  wsnap run --name sim --continue --every 15s --restart on-crash --output sim.out sim.wasm\n  wsnap run --invoke fib fib.wat 30"
 )]
 pub(crate) struct Run {
     /// Grant the program a directory, under its own path or another; can be given several times
@@ -55,8 +60,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
     /// Run the program unrewritten with wasmtime's defaults: nothing can suspend it
-    #[arg(long, conflicts_with_all = ["name", "stop_at", "max_wasm_stack", "timeout", "cpu_timeout"])]
+    #[arg(long, conflicts_with_all = ["name", "stop_at", "every", "output", "directory", "max_wasm_stack", "timeout", "cpu_timeout"])]
     bare: bool,
+    #[command(flatten)]
+    restart: RestartArgs,
     #[command(flatten)]
     options: session::Options,
     /// The program, in WebAssembly's binary or text format, and its arguments
@@ -75,34 +82,41 @@ impl Run {
         let wasm = program::read_module(&path)?;
         let listeners = Listen::open_all(&self.listeners)?;
         let chosen = Listen::chosen(&self.listeners, &listeners);
-        let wasi = self.wasi(&path, &arguments, listeners)?;
-        let session = self.session(places)?;
-        let label = path.display().to_string();
-        let engine = self.settings().engine(places)?;
-        let (program, _) = program::compile(&engine, wasm, &label)?;
-        let call = program::call(&program, self.invoke.as_deref(), &arguments)
-            .map_err(|failure| failure.about(&label))?;
-        let instance = program
-            .start(wasi, call)
-            .map_err(|error| Failure::from(error).about(&label))?;
-        match session {
-            Some(session) => session
-                .listening(&self.listeners, chosen)
-                .run(instance, &label),
-            None => {
-                Listen::announce(&chosen);
-                session::run_bare(instance, &self.options.limits)
-            }
-        }
-    }
-
-    fn session<'a>(&'a self, places: &'a Places) -> Result<Option<Session<'a>>, Failure> {
+        let start = Start {
+            run: &self,
+            places,
+            label: path.display().to_string(),
+            path,
+            arguments,
+            listeners,
+        };
         if self.bare {
-            return Ok(None);
+            let instance = start.instance(wasm, Stdio::Inherit)?;
+            Listen::announce(&chosen);
+            return session::run_bare(instance, &self.options.limits);
         }
         let name = self.options.name.clone();
-        let session = Session::prepare(places, &self.options, name, None, &self.directories)?;
-        Ok(Some(session))
+        let continues = self.restart.continues();
+        let (session, job) =
+            Session::prepare(places, &self.options, name, &self.directories, continues)?;
+        let mut session = session.listening(&self.listeners, chosen);
+        let label = start.label.clone();
+        match job {
+            Some(job) if self.restart.is_supervised() => {
+                supervised::run(session, job, &self.restart, &label, |session, attempt| {
+                    start.attempt(session, &wasm, attempt)
+                })
+            }
+            job => {
+                if let Some(mut job) = job {
+                    job.start_over()?;
+                    session.hold(job);
+                }
+                let stdout = session.cut_output(None)?;
+                let instance = start.instance(wasm, stdout)?;
+                session.run(instance, Origin::default(), &label)
+            }
+        }
     }
 
     fn settings(&self) -> Settings {
@@ -131,24 +145,89 @@ impl Run {
         }
         Ok((module.into(), texts))
     }
+}
 
-    fn wasi(
+/// What a program is started from.
+struct Start<'a> {
+    run: &'a Run,
+    places: &'a Places,
+    path: PathBuf,
+    label: String,
+    arguments: Vec<String>,
+    listeners: Vec<TcpListener>,
+}
+
+impl Start<'_> {
+    /// Starts the program or resumes it from an image, up to where it would run.
+    fn attempt(
         &self,
-        path: &Path,
-        arguments: &[String],
-        listeners: Vec<TcpListener>,
-    ) -> Result<Wasi, Failure> {
-        let mut args = vec![program_name(path)];
-        args.extend_from_slice(arguments);
+        session: &mut Session<'_>,
+        wasm: &[u8],
+        attempt: &Attempt,
+    ) -> Result<Instance, Failure> {
+        let stdout = session.cut_output(attempt.record.as_ref())?;
+        let Some(image) = &attempt.image else {
+            return self.instance(wasm.to_vec(), stdout);
+        };
+        if image.manifest().module != ModuleHash::of(wasm) {
+            return Err(Failure::new(format!(
+                "image {} is not of {}, but of another module",
+                image.id(),
+                self.label
+            ))
+            .hint("name another program with --name, or run this one without --continue to start it from the beginning"));
+        }
+        let run = self.run;
+        let (instance, _) = Resumption {
+            directories: &run.directories,
+            variables: &run.variables,
+            listeners: self.listeners()?,
+            files: run.restart.files,
+            stdout,
+            target: run.target.as_deref(),
+            options: &run.options,
+        }
+        .resume(self.places, &self.places.create_store()?, image)?;
+        Ok(instance)
+    }
+
+    /// Starts the program from the beginning, up to where it would run.
+    fn instance(&self, wasm: Vec<u8>, stdout: Stdio) -> Result<Instance, Failure> {
+        let run = self.run;
+        let wasi = self.wasi(stdout)?;
+        let engine = run.settings().engine(self.places)?;
+        let (program, _) = program::compile(&engine, wasm, &self.label)?;
+        let call = program::call(&program, run.invoke.as_deref(), &self.arguments)
+            .map_err(|failure| failure.about(&self.label))?;
+        program
+            .start(wasi, call)
+            .map_err(|error| Failure::from(error).about(&self.label))
+    }
+
+    fn wasi(&self, stdout: Stdio) -> Result<Wasi, Failure> {
+        let run = self.run;
+        let mut args = vec![program_name(&self.path)];
+        args.extend_from_slice(&self.arguments);
         Ok(Wasi::new(WasiConfig {
             args,
-            env: Variable::resolve_all(&self.variables)?,
-            preopens: Directory::open_all(&self.directories)?,
-            volumes: NewVolume::grant_all(&self.volumes)?,
-            listeners,
-            deterministic_seed: self.deterministic.then(|| random_key(self.seed)),
-            ..WasiConfig::default()
+            env: Variable::resolve_all(&run.variables)?,
+            preopens: Directory::open_all(&run.directories)?,
+            volumes: NewVolume::grant_all(&run.volumes)?,
+            listeners: self.listeners()?,
+            streams: StandardStreams {
+                stdout,
+                ..StandardStreams::default()
+            },
+            deterministic_seed: run.deterministic.then(|| random_key(run.seed)),
         })?)
+    }
+
+    /// The sockets, for one attempt of several.
+    fn listeners(&self) -> Result<Vec<TcpListener>, Failure> {
+        let again = self.listeners.iter().map(TcpListener::try_clone);
+        again
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::new(format!("cannot give the program its sockets: {error}")))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `wsnap snap`.
 
 use std::process::ExitCode;
+use std::thread;
 
 use clap::Args;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::arguments::Label;
 use crate::failure::Failure;
 use crate::output;
 use crate::places::Places;
+use crate::rollout::{self, Stopped};
 use crate::session::control::{self, Answer, Ask};
 use crate::session::register::{self, Entry};
 
@@ -19,7 +21,7 @@ use crate::session::register::{self, Entry};
 /// a millisecond. The image's id is printed when it is safe on the disk; --json tells the two moments apart.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wsnap snap sim\n  wsnap snap --stop --tag before-upgrade 4711"
+    after_help = "Examples:\n  wsnap snap sim\n  wsnap snap --stop --tag before-upgrade 4711\n  wsnap snap --all --stop     # before maintenance; `wsnap resume --all` goes on with all of them"
 )]
 pub(crate) struct Snap {
     /// Stop the program after the snapshot: it exits as if it had been sent SIGTERM
@@ -34,9 +36,29 @@ pub(crate) struct Snap {
     /// Print the id and how long it took as JSON
     #[arg(long)]
     json: bool,
+    /// Take a snapshot of every program that runs on this store, all at once
+    #[arg(long, conflicts_with_all = ["tag", "program"])]
+    all: bool,
     /// The running program: its name or the id of its process
-    #[arg(value_name = "NAME-or-PID")]
-    program: String,
+    #[arg(value_name = "NAME-or-PID", required_unless_present = "all")]
+    program: Option<String>,
+}
+
+/// What a program answered.
+#[derive(Serialize)]
+struct Image {
+    id: String,
+    taken_ms: u64,
+    durable_ms: u64,
+    pause_us: u64,
+}
+
+#[derive(Serialize)]
+struct OneOfAll {
+    pid: u32,
+    name: Option<String>,
+    #[serde(flatten)]
+    image: Image,
 }
 
 #[derive(Serialize)]
@@ -64,10 +86,27 @@ impl Report<'_> {
 
 impl Snap {
     pub fn execute(self, places: &Places) -> Result<ExitCode, Failure> {
-        let (store, entry) = self.find(places)?;
+        if self.all {
+            return self.snap_all(places);
+        }
+        let program = self.program.clone().unwrap_or_default();
+        let (store, entry) = find(places, &program)?;
         if let Some(tag) = &self.tag {
             check_name(tag)?;
         }
+        let image = self.ask(&entry)?;
+        let report = Report {
+            id: &image.id,
+            tag: self.tag.as_deref(),
+            taken_ms: image.taken_ms,
+            durable_ms: image.durable_ms,
+            pause_us: image.pause_us,
+        };
+        self.report(&store, &report)
+    }
+
+    /// Takes a snapshot of one program.
+    fn ask(&self, entry: &Entry) -> Result<Image, Failure> {
         let lost =
             |why: String| Failure::new(format!("no snapshot of process {}: {why}", entry.pid));
         let connection = entry.connect().map_err(|error| lost(error.to_string()))?;
@@ -83,16 +122,12 @@ impl Snap {
                 taken_ms,
                 durable_ms,
                 pause_us,
-            }) => {
-                let report = Report {
-                    id: &id,
-                    tag: self.tag.as_deref(),
-                    taken_ms,
-                    durable_ms,
-                    pause_us,
-                };
-                self.report(&store, &report)
-            }
+            }) => Ok(Image {
+                id,
+                taken_ms,
+                durable_ms,
+                pause_us,
+            }),
             Some(Answer::Refused { message, hint }) => {
                 let failure = lost(message);
                 Err(match hint {
@@ -104,22 +139,70 @@ impl Snap {
         }
     }
 
-    fn find(&self, places: &Places) -> Result<(Store, Entry), Failure> {
-        if let Some(store) = places.find_store()? {
-            let entries = register::running(store.directory())?;
-            if let Some(entry) = entries.into_iter().find(|entry| self.is_meant(entry)) {
-                return Ok((store, entry));
-            }
+    fn snap_all(&self, places: &Places) -> Result<ExitCode, Failure> {
+        let directory = places.store_directory()?;
+        let entries = register::running(&directory)?;
+        // Each waits for its own disk and safepoint, so nobody waits for the others.
+        let answers: Vec<Result<Image, Failure>> = thread::scope(|scope| {
+            let asked: Vec<_> = entries
+                .iter()
+                .map(|entry| scope.spawn(|| self.ask(entry)))
+                .collect();
+            let gone = |_| Err(Failure::new("a thread of wsnap died"));
+            asked
+                .into_iter()
+                .map(|asked| asked.join().unwrap_or_else(gone))
+                .collect()
+        });
+        let mut table = output::table(&["PID", "NAME", "IMAGE", "DURABLE AFTER"]);
+        let mut taken = Vec::new();
+        let mut stopped = rollout::stopped(&directory)?;
+        let mut failed = 0;
+        for (entry, answer) in entries.iter().zip(answers) {
+            let image = match answer {
+                Ok(image) => image,
+                Err(failure) => {
+                    failure.print();
+                    failed += 1;
+                    continue;
+                }
+            };
+            table.add_row([
+                entry.pid.to_string(),
+                entry.name.clone().unwrap_or_else(|| "-".to_owned()),
+                image.id.get(..12).unwrap_or(&image.id).to_owned(),
+                format!("{} ms", image.durable_ms),
+            ]);
+            stopped.retain(|other| entry.name.is_none() || other.name != entry.name);
+            stopped.push(Stopped {
+                name: entry.name.clone(),
+                image: image.id.clone(),
+                directory: entry.directory.clone(),
+                words: entry.words_to_go_on.clone(),
+            });
+            taken.push(OneOfAll {
+                pid: entry.pid,
+                name: entry.name.clone(),
+                image,
+            });
         }
-        Err(Failure::new(format!(
-            "no running program has the name or process id {:?}",
-            self.program
-        ))
-        .hint("`wsnap ps` lists the running programs of a store; --store names another store"))
-    }
-
-    fn is_meant(&self, entry: &Entry) -> bool {
-        entry.name.as_ref() == Some(&self.program) || entry.pid.to_string() == self.program
+        if self.stop && !taken.is_empty() {
+            rollout::set_stopped(&directory, &stopped)?;
+        }
+        if self.json {
+            output::json_result(&taken)?;
+        } else if taken.is_empty() {
+            output::message("no program is running");
+        } else {
+            output::result(table.trim_fmt())?;
+        }
+        match failed {
+            0 => Ok(ExitCode::SUCCESS),
+            _ => Err(Failure::new(format!(
+                "there is no snapshot of {}",
+                output::count(failed, "program", "programs")
+            ))),
+        }
     }
 
     fn report(&self, store: &Store, report: &Report<'_>) -> Result<ExitCode, Failure> {
@@ -138,4 +221,19 @@ impl Snap {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn find(places: &Places, program: &str) -> Result<(Store, Entry), Failure> {
+    let is_meant =
+        |entry: &Entry| entry.name.as_deref() == Some(program) || entry.pid.to_string() == program;
+    if let Some(store) = places.find_store()? {
+        let entries = register::running(store.directory())?;
+        if let Some(entry) = entries.into_iter().find(is_meant) {
+            return Ok((store, entry));
+        }
+    }
+    Err(Failure::new(format!(
+        "no running program has the name or process id {program:?}"
+    ))
+    .hint("`wsnap ps` lists the running programs of a store; --store names another store"))
 }

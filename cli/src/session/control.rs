@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use wsnap::Error;
 use wsnap::snapshots::Store;
-use wsnap::{Error, Handle};
 
 use super::keeper::{Keeper, Taken};
 use super::requests::{Request, Requests};
@@ -115,7 +115,6 @@ pub(crate) fn serve(listener: UnixListener, desk: Desk) -> io::Result<()> {
 
 /// What clients need of the program.
 pub(crate) struct Desk {
-    pub handle: Handle,
     pub keeper: Arc<Keeper>,
     pub store: Store,
     pub requests: Requests,
@@ -143,7 +142,13 @@ impl Desk {
 
     fn snapshot(&self, labels: &BTreeMap<String, String>) -> Option<Answer> {
         let since = Instant::now();
-        let taken = match self.handle.snapshot() {
+        let handle = match (self.requests.program(), self.keeper.latest()) {
+            (Some(handle), _) => handle,
+            // It does not run at the moment, and this is what it goes on from.
+            (None, Some(latest)) => return Some(Answer::image(&latest)),
+            (None, None) => self.requests.await_program()?,
+        };
+        let taken = match handle.snapshot() {
             Ok(snapshot) => self
                 .keeper
                 .keep(&self.store, &snapshot, since, SNAP_TRIGGER, labels),

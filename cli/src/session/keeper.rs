@@ -1,4 +1,5 @@
-//! What becomes of a program's snapshots: image, record, name, id file.
+//! What becomes of a program's snapshots: beside image, record and name, which are the supervision's, the id file and the
+//! answers to clients.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,58 +7,20 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wsnap::Snapshot;
-use wsnap::snapshots::{ImageId, NewRecord, RecordId, Store};
+use wsnap::snapshots::{ImageId, Store};
 
 use super::id_file;
 use crate::failure::Failure;
-use crate::output;
 
 /// Keeps the snapshots of one program, one after the other, whichever threads they come from.
 pub(crate) struct Keeper {
-    name: Option<String>,
+    kept: wsnap_supervision::Keeper,
     id_file: Option<PathBuf>,
-    labels: BTreeMap<String, String>,
-    kept: Mutex<Kept>,
+    /// The latest snapshot, and when its state was captured.
+    latest: Mutex<Option<(Taken, Instant)>>,
     /// How many clients have not got their answer yet.
     clients: Mutex<usize>,
     answered: Condvar,
-}
-
-/// So many records are known to be the parents of snapshots that are kept after later ones: more than clients wait at a
-/// time.
-const RECORDS_MAX: usize = 64;
-
-/// What has been kept so far.
-#[derive(Default)]
-struct Kept {
-    /// The record of the snapshot that the program was resumed from.
-    origin: Option<RecordId>,
-    /// When the states of the latest snapshots were captured, ascending, and their records.
-    records: Vec<(Instant, RecordId)>,
-    /// The latest snapshot, and when its state was captured.
-    latest: Option<(Taken, Instant)>,
-}
-
-impl Kept {
-    /// Where in the list of records a snapshot belongs.
-    fn place(&self, captured: Instant) -> usize {
-        self.records
-            .partition_point(|(other, _)| *other <= captured)
-    }
-
-    /// The record of the snapshot before one that was captured at this time.
-    fn parent(&self, captured: Instant) -> Option<RecordId> {
-        let before = self.place(captured).checked_sub(1);
-        before.map_or(self.origin, |before| Some(self.records[before].1))
-    }
-
-    fn add(&mut self, captured: Instant, record: RecordId) {
-        let place = self.place(captured);
-        self.records.insert(place, (captured, record));
-        if self.records.len() > RECORDS_MAX {
-            self.records.remove(0);
-        }
-    }
 }
 
 /// An image of the program has been stored.
@@ -73,22 +36,12 @@ pub(crate) struct Taken {
 }
 
 impl Keeper {
-    /// Snapshots of a program that goes by `name` and was resumed from the snapshot that `parent` records.
-    pub fn new(
-        name: Option<String>,
-        id_file: Option<PathBuf>,
-        labels: BTreeMap<String, String>,
-        parent: Option<RecordId>,
-    ) -> Self {
-        let kept = Kept {
-            origin: parent,
-            ..Kept::default()
-        };
+    /// Snapshots are kept by `kept`, and their ids written to a file.
+    pub fn new(kept: wsnap_supervision::Keeper, id_file: Option<PathBuf>) -> Self {
         Self {
-            name,
+            kept,
             id_file,
-            labels,
-            kept: Mutex::new(kept),
+            latest: Mutex::default(),
             clients: Mutex::new(0),
             answered: Condvar::new(),
         }
@@ -96,7 +49,12 @@ impl Keeper {
 
     /// The program's name.
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.kept.name()
+    }
+
+    /// What keeps images, records and names.
+    pub fn kept(&self) -> &wsnap_supervision::Keeper {
+        &self.kept
     }
 
     /// Stores a snapshot that was asked for at `since`, and whatever refers to it.
@@ -108,50 +66,35 @@ impl Keeper {
         trigger: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Taken, Failure> {
-        let mut kept = locked(&self.kept);
-        // Nobody may delete the image before record and name point at it.
-        let _lock = store.lock_shared()?;
-        let stored = snapshot.publish(store)?;
-        let id = stored.image.id();
-        // Another thread may have been faster with a later one.
-        let is_latest = kept
-            .latest
-            .is_none_or(|(_, captured)| captured <= snapshot.captured());
-        let but = |failure: Failure| failure.about(format!("image {id} is stored, but"));
-        let mut record = NewRecord::new(id, output::unix_ms(snapshot.taken_at()), trigger);
-        record.parent = kept.parent(snapshot.captured());
-        record.name = self.name.clone();
-        record.labels = self.labels.clone();
-        record.labels.extend(labels.clone());
-        record.added_bytes = stored.added_bytes;
-        let record = store
-            .put_record(record)
-            .map_err(|error| but(error.into()))?;
-        kept.add(snapshot.captured(), record.id);
-        if let (true, Some(name)) = (is_latest, &self.name) {
-            store
-                .set_name(name, id)
-                .map_err(|error| but(error.into()))?;
-        }
+        // Held until the id is written, so that the file has the latest one.
+        let mut latest = locked(&self.latest);
+        let kept = self.kept.keep(store, snapshot, trigger, labels)?;
         let taken = Taken {
-            id,
+            id: kept.image,
             taken: snapshot.captured().saturating_duration_since(since),
             durable: since.elapsed(),
             pause: snapshot.pause(),
         };
-        if is_latest {
-            kept.latest = Some((taken, snapshot.captured()));
+        if kept.is_latest {
+            *latest = Some((taken, snapshot.captured()));
             if let Some(path) = &self.id_file {
-                id_file::write(path, id).map_err(but)?;
+                id_file::write(path, kept.image).map_err(|failure| {
+                    failure.about(format!("image {} is stored, but", kept.image))
+                })?;
             }
         }
         Ok(taken)
     }
 
+    /// The latest snapshot, if one has been taken.
+    pub fn latest(&self) -> Option<Taken> {
+        locked(&self.latest).map(|(taken, _)| taken)
+    }
+
     /// The latest snapshot, if it was captured after `since`.
     pub fn latest_since(&self, since: Instant) -> Option<Taken> {
-        let kept = locked(&self.kept);
-        let latest = kept.latest.filter(|(_, captured)| *captured >= since);
+        let latest = *locked(&self.latest);
+        let latest = latest.filter(|(_, captured)| *captured >= since);
         latest.map(|(taken, _)| taken)
     }
 
@@ -186,28 +129,4 @@ impl Drop for Waiting<'_> {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is kept is whole at every moment, even if a thread died while it held the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_parent_of_a_snapshot_was_captured_before_it_whichever_is_kept_first() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let record = |digit: &str| digit.repeat(32).parse::<RecordId>().ok();
-        let mut kept = Kept {
-            origin: record("0"),
-            ..Kept::default()
-        };
-        assert_eq!(kept.parent(at(1)), record("0"));
-        for (ms, digit) in [(5, "5"), (3, "3"), (7, "7")] {
-            kept.add(at(ms), record(digit).expect("an id"));
-        }
-        assert_eq!(kept.parent(at(2)), record("0"));
-        assert_eq!(kept.parent(at(4)), record("3"));
-        assert_eq!(kept.parent(at(6)), record("5"));
-        assert_eq!(kept.parent(at(9)), record("7"));
-    }
 }

@@ -19,7 +19,8 @@ use wsnap::snapshots::Store;
 use crate::failure::Failure;
 use crate::output;
 
-const FOLDER: &str = "running";
+/// The folder of the store.
+pub(crate) const FOLDER: &str = "running";
 const LOCK: &str = "lock";
 const ENTRY_EXTENSION: &str = "json";
 const SOCKET_EXTENSION: &str = "sock";
@@ -41,6 +42,12 @@ pub(crate) struct Entry {
     pub module: String,
     /// When it was started or resumed, in milliseconds since 1970.
     pub started_ms: u64,
+    /// The directory that it was run in, and the words of a command line that goes on with it as it was run.
+    #[serde(default)]
+    pub directory: PathBuf,
+    /// See above.
+    #[serde(default)]
+    pub words_to_go_on: Vec<String>,
     /// The host that it runs on: stores can be shared, process ids are not.
     host: String,
     socket: PathBuf,
@@ -88,6 +95,7 @@ pub(crate) fn register(
     store: &Store,
     name: Option<String>,
     module: &str,
+    words_to_go_on: Vec<String>,
 ) -> Result<(Registration, UnixListener), Failure> {
     let folder = store.directory().join(FOLDER);
     let failed = |error: io::Error| Failure::io("register the program in", &folder, &error);
@@ -100,7 +108,7 @@ pub(crate) fn register(
     if let Some(name) = &name {
         check_free(&folder, name)?;
     }
-    enter(&folder, name, module).map_err(failed)
+    enter(&folder, name, module, words_to_go_on).map_err(failed)
 }
 
 /// The programs that run on this host, by process id.
@@ -174,6 +182,7 @@ fn enter(
     folder: &Path,
     name: Option<String>,
     module: &str,
+    words_to_go_on: Vec<String>,
 ) -> io::Result<(Registration, UnixListener)> {
     let pid = std::process::id();
     let (socket, temporary) = socket_path(folder, pid)?;
@@ -191,6 +200,8 @@ fn enter(
         name,
         module: module.to_owned(),
         started_ms: output::unix_ms(SystemTime::now()),
+        directory: std::env::current_dir()?,
+        words_to_go_on,
         host: host(),
         socket,
     };
@@ -238,6 +249,11 @@ fn read(path: &Path) -> Option<Entry> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
+/// This process, for those who want the name that it has.
+pub(crate) fn this_process() -> String {
+    format!("process {} on {}", std::process::id(), host())
+}
+
 fn host() -> String {
     // Without a name all hosts are one, which is right unless a store is shared between several.
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -265,7 +281,7 @@ mod tests {
         assert!(names(&store).is_empty());
         let name = Some("digits".to_owned());
         let (registration, _listener) =
-            register(&store, name.clone(), "pi.wasm").expect("registered");
+            register(&store, name.clone(), "pi.wasm", Vec::new()).expect("registered");
         assert_eq!(names(&store), [name]);
         drop(registration);
         assert!(names(&store).is_empty());
@@ -275,8 +291,8 @@ mod tests {
     fn a_name_that_is_taken_is_refused_with_the_process_that_has_it() {
         let (_folder, store) = store();
         let name = Some("digits".to_owned());
-        let _running = register(&store, name.clone(), "pi.wasm").expect("registered");
-        match register(&store, name, "pi.wasm") {
+        let _running = register(&store, name.clone(), "pi.wasm", Vec::new()).expect("registered");
+        match register(&store, name, "pi.wasm", Vec::new()) {
             Err(failure) => assert!(failure.message().contains(&std::process::id().to_string())),
             Ok(_) => panic!("two programs have one name"),
         }
@@ -285,7 +301,8 @@ mod tests {
     #[test]
     fn an_entry_whose_socket_nobody_answers_is_ignored_and_removed() {
         let (_folder, store) = store();
-        let (registration, listener) = register(&store, None, "pi.wasm").expect("registered");
+        let (registration, listener) =
+            register(&store, None, "pi.wasm", Vec::new()).expect("registered");
         drop(listener);
         assert!(names(&store).is_empty());
         assert!(!registration.entry.exists());
@@ -300,7 +317,8 @@ mod tests {
         for name in ["4000000.sock", ".tmpzyxwvu.new"] {
             fs::write(folder.join(name), "").expect("written");
         }
-        let (registration, _listener) = register(&store, None, "pi.wasm").expect("registered");
+        let (registration, _listener) =
+            register(&store, None, "pi.wasm", Vec::new()).expect("registered");
         let mut left: Vec<PathBuf> = fs::read_dir(&folder)
             .expect("a folder")
             .map(|entry| entry.expect("an entry").path())
@@ -318,7 +336,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let deep = folder.path().join("d".repeat(120));
         let store = Store::open(&deep).expect("a store");
-        let (registration, _listener) = register(&store, None, "pi.wasm").expect("registered");
+        let (registration, _listener) =
+            register(&store, None, "pi.wasm", Vec::new()).expect("registered");
         assert!(!registration.socket.starts_with(&deep));
         assert_eq!(names(&store), [None]);
     }
@@ -326,7 +345,7 @@ mod tests {
     #[test]
     fn a_registered_program_does_not_make_the_store_a_foreign_directory() {
         let (_folder, store) = store();
-        let _running = register(&store, None, "pi.wasm").expect("registered");
+        let _running = register(&store, None, "pi.wasm", Vec::new()).expect("registered");
         Store::open(store.directory()).expect("it is still a store");
     }
 }

@@ -1,14 +1,18 @@
 //! What other threads ask of the running program.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
 use wsnap::Handle;
 
 use super::control::{Answer, Client};
 
-/// Why a program is suspended for good.
+/// Why a program is suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopCause {
     /// SIGINT.
@@ -27,6 +31,8 @@ pub(crate) enum StopCause {
     Timeout,
     /// `--cpu-timeout`: its processor time is up.
     CpuTimeout,
+    /// `--slots`: a more urgent program needs the slot. It goes on when there is room.
+    Preempted,
 }
 
 impl StopCause {
@@ -55,6 +61,7 @@ impl StopCause {
             Self::Snap => "snap --stop",
             Self::Timeout => "timeout",
             Self::CpuTimeout => "cpu-timeout",
+            Self::Preempted => "preempted",
         }
     }
 }
@@ -98,7 +105,7 @@ impl Request {
         self.since
     }
 
-    /// Why the program is not to go on.
+    /// Why the program is to be suspended.
     pub fn stop_cause(&self) -> StopCause {
         self.stop
     }
@@ -113,33 +120,137 @@ impl Request {
 
 /// The queue of requests; putting one in makes the program suspend soon. Clones are the same queue.
 #[derive(Clone)]
-pub(crate) struct Requests {
-    queue: Arc<Mutex<Vec<Request>>>,
-    handle: Handle,
+pub(crate) struct Requests(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Vec<Request>>,
+    program: Mutex<Aim>,
+    /// Told when the program changes.
+    aimed: Condvar,
+    /// Readable while there are requests that nobody has taken.
+    arrived: OwnedFd,
+}
+
+/// Whom requests are for.
+enum Aim {
+    /// No program runs at the moment.
+    Nobody,
+    Program(Handle),
+    /// No program will run any more.
+    Over,
 }
 
 impl Requests {
-    /// An empty queue for the program that `handle` belongs to.
-    pub fn new(handle: Handle) -> Self {
-        Self {
-            queue: Arc::default(),
-            handle,
+    /// An empty queue, for no program yet.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            queue: Mutex::default(),
+            program: Mutex::new(Aim::Nobody),
+            aimed: Condvar::new(),
+            arrived: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })))
+    }
+
+    /// From now on requests are for this program, also those that are in the queue; for none while none runs.
+    pub fn aim(&self, program: Option<Handle>) {
+        self.set_aim(program.map_or(Aim::Nobody, Aim::Program));
+        // One that came before has found no program, or the old one.
+        if !locked(&self.0.queue).is_empty() {
+            self.wake();
+        }
+    }
+
+    /// No program will run any more.
+    pub fn close(&self) {
+        self.set_aim(Aim::Over);
+    }
+
+    fn set_aim(&self, aim: Aim) {
+        *locked(&self.0.program) = aim;
+        self.0.aimed.notify_all();
+    }
+
+    /// The program that runs, if one does.
+    pub fn program(&self) -> Option<Handle> {
+        match &*locked(&self.0.program) {
+            Aim::Program(handle) => Some(handle.clone()),
+            Aim::Nobody | Aim::Over => None,
+        }
+    }
+
+    /// Waits until a program runs; none if none will.
+    pub fn await_program(&self) -> Option<Handle> {
+        let mut aim = locked(&self.0.program);
+        loop {
+            match &*aim {
+                Aim::Program(handle) => return Some(handle.clone()),
+                Aim::Over => return None,
+                Aim::Nobody => {
+                    let waited = self.0.aimed.wait(aim);
+                    aim = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
         }
     }
 
     /// Asks for something. Whoever takes the request is told after it is in the queue, so none is overlooked.
     pub fn push(&self, request: Request) {
-        self.locked().push(request);
-        self.handle.request_stop();
+        locked(&self.0.queue).push(request);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // It fails only when it is readable already.
+        let _ = rustix::io::write(&self.0.arrived, &1u64.to_ne_bytes());
+        if let Some(program) = self.program() {
+            program.request_stop();
+        }
     }
 
     /// All requests that have come since the last time.
     pub fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.locked())
+        let mut queue = locked(&self.0.queue);
+        // It fails only when nothing has come.
+        let _ = rustix::io::read(&self.0.arrived, &mut [0; 8]);
+        std::mem::take(&mut *queue)
     }
 
-    fn locked(&self) -> MutexGuard<'_, Vec<Request>> {
-        // A list of requests is whole at every moment, even if a thread died while it held the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether some cause is asked for that is not that of making room for others.
+    pub fn is_stop_wanted(&self) -> bool {
+        let queue = locked(&self.0.queue);
+        queue
+            .iter()
+            .any(|request| request.stop != StopCause::Preempted)
     }
+
+    /// Waits so long at most, and says whether there are requests.
+    pub fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(&self.0.arrived, PollFlags::IN)];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return false,
+                Err(Errno::INTR) => (),
+                Ok(_) | Err(_) => return !locked(&self.0.queue).is_empty(),
+            }
+        }
+    }
+}
+
+/// Readable while there are requests.
+impl AsFd for Requests {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.arrived.as_fd()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A list of requests is whole at every moment, even if a thread died while it held the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

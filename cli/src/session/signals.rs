@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
+use super::grace::Grace;
 use super::requests::{Request, Requests, StopCause};
 
 const KILL_COUNT: usize = 3;
@@ -20,7 +22,7 @@ const KILL_WINDOW: Duration = Duration::from_secs(1);
 const SIGNAL_EXIT_BASE: i32 = 128;
 
 /// Turns the signals into requests from now on, on a thread of its own.
-pub(crate) fn watch(requests: Requests) -> io::Result<()> {
+pub(crate) fn watch(requests: Requests, grace: Arc<Grace>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let watch = move || {
         let mut recent = Recent::default();
@@ -28,6 +30,8 @@ pub(crate) fn watch(requests: Requests) -> io::Result<()> {
             if recent.add(Instant::now()) {
                 low_level::exit(SIGNAL_EXIT_BASE + signal);
             }
+            // Without a thread for it the image takes as long as it takes.
+            let _ = grace.start();
             requests.push(Request::stop(match signal {
                 SIGINT => StopCause::Interrupt,
                 _ => StopCause::Terminate,

@@ -79,6 +79,8 @@ pub(crate) struct Stream {
     source: Source,
     blocking: Blocking,
     pub(crate) file_type: FileType,
+    /// How many bytes the program has written to it.
+    written: u64,
 }
 
 impl Stream {
@@ -106,6 +108,7 @@ impl Stream {
             source,
             blocking,
             file_type,
+            written: 0,
         })
     }
 
@@ -161,6 +164,7 @@ impl Stream {
             match self.write_some(buffers, interrupter) {
                 Ok(count) => {
                     written += count;
+                    self.written += count as u64;
                     IoSlice::advance_slices(&mut buffers, count);
                 }
                 Err(failure) if written == 0 => return Err(failure),
@@ -254,6 +258,12 @@ impl Streams {
 
     pub(crate) fn get(&self, standard: Standard) -> Result<&Stream, Errno> {
         self.0[standard as usize].as_ref().ok_or(Errno::Badf)
+    }
+
+    /// How many bytes the program has written to a stream of its own, since it was started or resumed.
+    pub(crate) fn written(&self, standard: Standard) -> u64 {
+        let stream = self.0[standard as usize].as_ref();
+        stream.map_or(0, |stream| stream.written)
     }
 
     pub(crate) fn get_mut(&mut self, standard: Standard) -> Result<&mut Stream, Errno> {

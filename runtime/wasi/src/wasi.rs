@@ -247,6 +247,11 @@ impl Wasi {
         placed.map_err(|_| rustix::io::Errno::MFILE.into())
     }
 
+    /// How many bytes the program has written to its standard output since it was started or resumed here.
+    pub fn stdout_bytes(&self) -> u64 {
+        self.streams.written(Standard::Output)
+    }
+
     /// Whether clocks and random bytes are functions of what the guest does.
     pub fn is_deterministic(&self) -> bool {
         self.clocks.is_deterministic()

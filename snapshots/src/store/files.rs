@@ -198,6 +198,21 @@ impl Root {
         }
     }
 
+    /// As [`Root::open_lock`], for whoever writes into the file who they are.
+    pub fn open_lock_to_write(&self, path: &Path) -> Result<File, StoreError> {
+        self.before(OperationKind::Create, path)
+            .and_then(|()| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .mode(TEXT_MODE)
+                    .open(path)
+            })
+            .during("open", path)
+    }
+
     /// Removes a file and tells whether it was there. The directory is not synced.
     pub fn remove_if_exists(&self, path: &Path) -> Result<bool, StoreError> {
         match self

@@ -31,6 +31,8 @@ pub enum Item {
     Name(String),
     /// A tag, and whether its image is there.
     Tag(String),
+    /// What is remembered of a program that is kept running.
+    Journal(String),
 }
 
 /// Which kind of thing it is, and which one.
@@ -43,7 +45,7 @@ impl fmt::Display for Item {
             Self::Layer(id) => write!(to, "{kind} {id}"),
             Self::Module(hash) => write!(to, "{kind} {hash}"),
             Self::Record(id) => write!(to, "{kind} {id}"),
-            Self::Name(name) | Self::Tag(name) => write!(to, "{kind} {name}"),
+            Self::Name(name) | Self::Tag(name) | Self::Journal(name) => write!(to, "{kind} {name}"),
         }
     }
 }
@@ -59,6 +61,7 @@ impl Item {
             Self::Record(_) => "record",
             Self::Name(_) => "name",
             Self::Tag(_) => "tag",
+            Self::Journal(_) => "journal",
         }
     }
 }
@@ -81,7 +84,7 @@ struct Intact {
 
 impl Store {
     /// All that is in the store: images by ascending id, then what none of them uses, then records, names and tags. What
-    /// an image that cannot be read uses counts as used by none.
+    /// an image that cannot be read uses counts as used by none. Journals come last.
     ///
     /// # Errors
     ///
@@ -116,6 +119,7 @@ impl Store {
         items.extend(records.into_iter().map(Item::Record));
         items.extend(self.reference_names(NAMES)?.into_iter().map(Item::Name));
         items.extend(self.reference_names(TAGS)?.into_iter().map(Item::Tag));
+        items.extend(self.journal_names()?.into_iter().map(Item::Journal));
         Ok(items)
     }
 
@@ -165,6 +169,7 @@ impl Store {
             Item::Record(id) => self.record_path(*id),
             Item::Name(name) => self.root.join(NAMES).join(name),
             Item::Tag(name) => self.root.join(TAGS).join(name),
+            Item::Journal(name) => self.journal_path(name),
         };
         Ok(files::size_if_exists(&path)?.is_some())
     }
@@ -211,6 +216,7 @@ impl Verification<'_> {
             },
             Item::Name(name) => self.store.verify_reference(NAMES, name),
             Item::Tag(name) => self.store.verify_reference(TAGS, name),
+            Item::Journal(name) => self.store.job_journal(name).map(drop),
         }
     }
 

@@ -7,7 +7,7 @@ use super::refs::check_name;
 use super::{RECORDS, Store, check_size};
 use crate::error::{Damage, StoreError};
 use crate::id::{ImageId, RecordId};
-use crate::record::{NewRecord, RECORD_LEN_MAX, Record, with_parent};
+use crate::record::{NewRecord, RECORD_LEN_MAX, Record, Rejection, with_parent, with_rejection};
 
 const EXTENSION: &str = ".json";
 
@@ -101,16 +101,49 @@ impl Store {
         Ok(newest)
     }
 
+    /// The records of the program that goes by `name`, oldest first, those that cannot be read left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] when the records cannot be listed.
+    pub fn records_named(&self, name: &str) -> Result<Vec<Record>, StoreError> {
+        let (mut records, _) = self.readable_records()?;
+        records.retain(|record| record.name.as_deref() == Some(name));
+        Ok(records)
+    }
+
+    /// Marks a snapshot as one that its program cannot go on from. It is durable on return. The image stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] or [`StoreError::Damaged`] when there is no such record; [`StoreError::TooLarge`];
+    /// [`StoreError::Io`].
+    pub fn reject(&self, id: RecordId, rejection: &Rejection) -> Result<(), StoreError> {
+        let _lock = self.lock_shared()?;
+        self.rewrite_record(id, |bytes| with_rejection(bytes, rejection))
+    }
+
     /// Gives a record another parent, at once and durably.
     pub(super) fn set_parent(
         &self,
         id: RecordId,
         parent: Option<RecordId>,
     ) -> Result<(), StoreError> {
+        self.rewrite_record(id, |bytes| with_parent(bytes, parent))
+    }
+
+    fn rewrite_record(
+        &self,
+        id: RecordId,
+        change: impl Fn(&[u8]) -> Result<Vec<u8>, Damage>,
+    ) -> Result<(), StoreError> {
         let path = self.record_path(id);
         let bytes = files::read(&path, RECORD_LEN_MAX, "record")?;
-        match with_parent(&bytes, parent) {
-            Ok(bytes) => Staged::text(&self.root, path)?.write_and_publish(&bytes),
+        match change(&bytes) {
+            Ok(bytes) => {
+                check_size("record", &bytes, RECORD_LEN_MAX)?;
+                Staged::text(&self.root, path)?.write_and_publish(&bytes)
+            }
             Err(source) => Err(StoreError::Damaged {
                 what: "record",
                 path,

@@ -42,6 +42,16 @@ impl Store {
         }
     }
 
+    /// The latest image of the program `name`, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidName`]; [`StoreError::Damaged`] when it is unreadable; [`StoreError::Io`].
+    pub fn latest(&self, name: &str) -> Result<Option<ImageId>, StoreError> {
+        check_name(name)?;
+        self.reference(NAMES, name)
+    }
+
     /// Makes `id` the latest image of the program `name`. It is durable on return.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use wsnap::names::Names;
 use wsnap::snapshots::{
-    Frame, FrameState, Invocation, Manifest, Phase, StoredImage, TableState, Value,
+    Frame, FrameState, Invocation, Manifest, Phase, Rejection, StoredImage, TableState, Value,
 };
 use wsnap::wasi::{
     Access, FdFlags, SavedDescriptor, SavedFile, SavedFileKind, SavedState, SavedVolume, Standard,
@@ -35,6 +35,8 @@ pub(in crate::commands) struct Report {
     pub resumes: u64,
     /// The program itself asked for this snapshot, and is told so when it is resumed.
     pub in_own_snapshot: bool,
+    /// Why its program does not go on from it by itself: once for each record that says so.
+    pub rejected: Vec<Rejection>,
     /// None when the program has no WASI state.
     pub wasi: Option<WasiReport>,
     /// The names of all sections of host state.
@@ -193,6 +195,7 @@ impl Report {
             exceptions: exceptions(manifest),
             resumes: own.resumes,
             in_own_snapshot: own.is_in_snapshot,
+            rejected: Vec::new(),
             wasi: wasi(manifest)?,
             host_sections: manifest.host.keys().cloned().collect(),
         })

@@ -38,6 +38,14 @@ impl fmt::Display for Text<'_> {
         if report.in_own_snapshot {
             write!(to, "\ntaken by the program itself, which is told so")?;
         }
+        for rejection in &report.rejected {
+            write!(
+                to,
+                "\nrejected at {}: {}",
+                output::time(output::from_unix_ms(rejection.at_ms)),
+                rejection.reason
+            )?;
+        }
         frames(to, report)?;
         state(to, report)?;
         match &report.wasi {

@@ -139,6 +139,9 @@ mod tests {
             name: None,
             labels: BTreeMap::new(),
             added_bytes: 0,
+            ran_ms: 0,
+            output_bytes: None,
+            rejected: None,
         }
     }
 

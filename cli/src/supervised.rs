@@ -1,0 +1,189 @@
+//! `run --continue` and `run --restart`: a program that is kept running.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use wsnap::Instance;
+use wsnap::snapshots::RecordId;
+use wsnap_supervision::{
+    Attempt, DEFAULT_WINDOW, Death, End, Host, Job, Options, Supervisor, Verdict,
+};
+
+use crate::arguments::parse_duration;
+use crate::failure::{self, Failure};
+use crate::launch::FilesPolicy;
+use crate::output;
+use crate::session::Session;
+use crate::session::ended::Ended;
+
+/// So many digits of a record's id are those of its image's.
+const IMAGE_DIGITS: usize = 12;
+
+/// How a program is kept running.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Going on after crashes")]
+pub(crate) struct RestartArgs {
+    /// Go on from the newest good image of the name, or start if there is none: the same command line every time. Two
+    /// processes never run one name at once
+    #[arg(long = "continue", requires = "name")]
+    continues: bool,
+    /// When to try the program again by itself, from its newest good image
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        requires = "name"
+    )]
+    restart: Restart,
+    /// How soon after a resume a crash tells against the image, and how near two crashes are that count as the same one,
+    /// such as 10s
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    crash_window: Duration,
+    /// What is expected of the files that the program had open when it goes on from an image
+    #[arg(long, value_enum, default_value_t)]
+    pub files: FilesPolicy,
+}
+
+/// When a program is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Restart {
+    /// Never: whoever runs the command line the next time does so
+    #[default]
+    No,
+    /// When it traps or reaches a limit
+    OnCrash,
+    /// Also when it ends with an exit code other than 0
+    OnFailure,
+}
+
+impl RestartArgs {
+    /// Whether the program is kept running here, or by whoever runs the command line again and again.
+    pub fn is_supervised(&self) -> bool {
+        self.continues || self.restart != Restart::No
+    }
+
+    /// Whether it goes on from what there is.
+    pub fn continues(&self) -> bool {
+        self.continues
+    }
+
+    fn options(&self) -> Options {
+        debug_assert_eq!(DEFAULT_WINDOW, Duration::from_secs(10));
+        Options {
+            restart: self.restart != Restart::No,
+            window: self.crash_window,
+            ..Options::default()
+        }
+    }
+}
+
+/// Keeps a program running until it ends, is stopped, or is given up. `launch` makes it ready to run.
+pub(crate) fn run<'a>(
+    session: Session<'a>,
+    mut job: Job,
+    arguments: &RestartArgs,
+    label: &str,
+    launch: impl FnMut(&mut Session<'a>, &Attempt) -> Result<Instance, Failure>,
+) -> Result<ExitCode, Failure> {
+    if !arguments.continues {
+        job.start_over()?;
+    }
+    let name = job.name().to_owned();
+    let mut kept = KeptRunning {
+        session,
+        launch,
+        failures_count: arguments.restart == Restart::OnFailure,
+        restarts: arguments.restart != Restart::No,
+        suspended: None,
+    };
+    kept.session.watch(label)?;
+    let finish = Supervisor::new(job, arguments.options()).run(&mut kept);
+    let suspended = kept.suspended;
+    kept.session.finish();
+    let finish = finish?;
+    if let Some(reason) = finish.given_up {
+        Failure::new(format!("the program {name:?} has been given up: {reason}"))
+            .hint(
+                "`wsnap log` shows which images are rejected, and why; `wsnap resume IMAGE` goes on from one all the same, and `wsnap run` without --continue starts from the beginning",
+            )
+            .print();
+        let code = finish.output.map_or(failure::OTHER, |ended| ended.code);
+        return Ok(ExitCode::from(code));
+    }
+    let ended = suspended.or(finish.output);
+    Ok(ended.map_or(ExitCode::from(failure::OTHER), |ended| ended.exit_code()))
+}
+
+/// What the supervision asks of the command line.
+struct KeptRunning<'a, L> {
+    session: Session<'a>,
+    launch: L,
+    failures_count: bool,
+    restarts: bool,
+    /// Somebody wanted the program to stop while it did not run.
+    suspended: Option<Ended>,
+}
+
+impl<'a, L> Host for KeptRunning<'a, L>
+where
+    L: FnMut(&mut Session<'a>, &Attempt) -> Result<Instance, Failure>,
+{
+    /// None if somebody wants the program to stop before it runs.
+    type Ready = Option<(Instance, wsnap_supervision::Origin)>;
+    type Output = Ended;
+    type Error = Failure;
+
+    fn prepare(&mut self, attempt: &Attempt) -> Result<Self::Ready, Failure> {
+        if let Some(record) = &attempt.record {
+            output::message(format_args!(
+                "going on from image {}, which was taken at {}",
+                output::short_id(record.image),
+                output::time(output::from_unix_ms(record.taken_at_ms))
+            ));
+        }
+        let mut instance = (self.launch)(&mut self.session, attempt)?;
+        instance.set_resume_count(attempt.resume_count);
+        let may_run = self.session.await_slot()?;
+        Ok(may_run.then_some((instance, attempt.origin)))
+    }
+
+    fn run(&mut self, ready: Self::Ready, job: &mut Job) -> Result<End<Ended>, Failure> {
+        let Some((instance, origin)) = ready else {
+            return Ok(End::Stopped(self.session.suspended_before_it_ran()));
+        };
+        let ended = self.session.attempt(instance, origin, Some(job))?;
+        let ran = self.session.age().saturating_sub(job.attempt_age());
+        Ok(ended.into_end(self.failures_count, ran))
+    }
+
+    fn died(&mut self, death: &Death, verdict: &Verdict) {
+        if death.kind != wsnap_supervision::Kind::Crash || !self.restarts {
+            output::message(format_args!(
+                "the last attempt died: {}",
+                output::printable(&death.reason)
+            ));
+        }
+        let (Verdict::GoOn { rejected } | Verdict::GiveUp { rejected, .. }) = verdict;
+        for record in rejected {
+            output::message(format_args!("image {} is rejected", image_digits(*record)));
+        }
+    }
+
+    fn wait(&mut self, pause: Duration) -> bool {
+        output::message(format_args!("trying again in {}", output::duration(pause)));
+        let goes_on = self.session.wait(pause);
+        if !goes_on {
+            self.suspended = Some(self.session.suspended_before_it_ran());
+        }
+        goes_on
+    }
+}
+
+/// The first digits of the image that a record is about.
+fn image_digits(record: RecordId) -> String {
+    let mut digits = record.to_string();
+    digits.truncate(IMAGE_DIGITS);
+    digits
+}

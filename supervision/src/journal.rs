@@ -10,7 +10,7 @@ use wsnap::snapshots::{ImageId, RecordId};
 /// How near two crashes are that count as the same one, and how soon after a resume a crash tells against the image.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 /// So many times a program is tried at least, one after the other and without getting any further, before it is given up.
-pub const ATTEMPTS_MIN: u32 = 5;
+pub const ATTEMPTS_MIN: u32 = 7;
 /// A program that has died so often without getting beyond where it died is given up, wherever each time was.
 pub const DEATHS_MAX: u32 = 50;
 /// An image from which so many attempts in a row ended with their process, none of which left a newer one, is rejected.

@@ -7,6 +7,8 @@ use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use super::files::{self, ResultExt, Staged};
 use super::refs::check_name;
@@ -20,6 +22,10 @@ const LOCK_EXTENSION: &str = ".lock";
 const JOURNAL_LEN_MAX: u64 = 1 << 20;
 /// So much of what a holder says of itself is read, in bytes.
 const HOLDER_LEN_MAX: u64 = 256;
+
+/// A holder that has not said who it is is asked again so often, after so much time each.
+const HOLDER_LOOKS: u32 = 100;
+const HOLDER_PAUSE: Duration = Duration::from_millis(2);
 
 /// That this process runs the program of a name, and no other one does. Dropping it gives the name back.
 #[derive(Debug)]
@@ -142,10 +148,12 @@ impl Store {
 /// What the process that has the lock says of itself. It may just be about to say it.
 fn read_holder(file: &File) -> String {
     let mut bytes = [0; HOLDER_LEN_MAX as usize];
-    let len = file.read_at(&mut bytes, 0).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
-    if text.is_empty() {
-        return "another process".to_owned();
+    for _ in 0..HOLDER_LOOKS {
+        thread::sleep(HOLDER_PAUSE);
+        let len = file.read_at(&mut bytes, 0).unwrap_or_default();
+        if len > 0 {
+            return String::from_utf8_lossy(&bytes[..len]).into_owned();
+        }
     }
-    text
+    "another process".to_owned()
 }

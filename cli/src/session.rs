@@ -140,11 +140,7 @@ impl<'a> Session<'a> {
         };
         let job = session.check(name)?;
         if let Some(directory) = &options.slots.directory {
-            session.slot = Some(Slot::enter(
-                directory,
-                options.slots.priority,
-                &session.requests,
-            )?);
+            session.slot = Some(Slot::enter(directory, options.slots.priority)?);
         }
         Ok((session, job))
     }

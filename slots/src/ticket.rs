@@ -5,21 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::{ResultExt, SlotsError};
 use crate::files::{ASKED, Directory, RUNNING, WAITING, remove};
 use crate::id::TicketId;
 use crate::slots::Slots;
-use crate::watch::Changes;
-
-/// Looks at least so often, should a change not be heard of.
-const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// The system tells of the end of a process a moment before it unlocks its files.
-const SECOND_LOOK: Duration = Duration::from_millis(3);
+use crate::watch::{Changes, Heard};
 
 /// What a process has as long as it wants a slot. Dropping it gives everything back.
 #[derive(Debug)]
@@ -97,7 +91,7 @@ impl Ticket {
     /// [`SlotsError`].
     pub fn wait(&mut self, wake: BorrowedFd<'_>) -> Result<Waited, SlotsError> {
         let directory = self.directory();
-        let changes = Changes::new(&directory.0)?;
+        let mut changes = Changes::new(&directory.0)?;
         for folder in [WAITING, RUNNING] {
             changes.watch(&directory.folder(folder))?;
         }
@@ -109,24 +103,12 @@ impl Ticket {
             if self.try_run()? {
                 return Ok(Waited::Running);
             }
-            let period = if looks_again {
-                SECOND_LOOK
-            } else {
-                LOOK_PERIOD
-            };
-            let mut fds = [
-                PollFd::new(&changes, PollFlags::IN),
-                PollFd::from_borrowed_fd(wake, PollFlags::IN),
-            ];
-            let timeout = Timespec::try_from(period).ok();
-            match poll(&mut fds, timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => (),
-                Err(error) => return Err(error).during("watch", &self.directory().0),
-            }
-            if !fds[1].revents().is_empty() {
+            let heard = changes.wait(wake, looks_again);
+            let heard = heard.during("watch", &self.directory().0)?;
+            if heard == Heard::Wake {
                 return Ok(Waited::Woken);
             }
-            looks_again = !fds[0].revents().is_empty();
+            looks_again = heard == Heard::Change;
         }
     }
 
@@ -198,7 +180,7 @@ impl Ticket {
     /// [`SlotsError`].
     pub fn watch(&self, asked: impl Fn() + Send + 'static) -> Result<Watcher, SlotsError> {
         let directory = self.directory();
-        let changes = Changes::new(&directory.0)?;
+        let mut changes = Changes::new(&directory.0)?;
         let folder = directory.folder(ASKED);
         changes.watch(&folder)?;
         let over = eventfd(0, EventfdFlags::CLOEXEC).during("watch", &folder)?;
@@ -213,15 +195,9 @@ impl Ticket {
                     asked();
                 }
                 was_asked = is_asked;
-                let mut fds = [
-                    PollFd::new(&changes, PollFlags::IN),
-                    PollFd::from_borrowed_fd(is_over.as_fd(), PollFlags::IN),
-                ];
-                let timeout = Timespec::try_from(LOOK_PERIOD).ok();
-                match poll(&mut fds, timeout.as_ref()) {
-                    Ok(_) if !fds[1].revents().is_empty() => return,
-                    Ok(_) | Err(Errno::INTR) => (),
-                    Err(_) => return,
+                match changes.wait(is_over.as_fd(), false) {
+                    Ok(Heard::Wake) | Err(_) => return,
+                    Ok(Heard::Change | Heard::Nothing) => (),
                 }
             }
         };

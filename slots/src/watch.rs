@@ -1,51 +1,103 @@
 //! Hearing of changes in directories.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::error::{ResultExt, SlotsError};
 
-/// Becomes readable when something changes in the directories that it watches.
-pub(crate) struct Changes(OwnedFd);
+/// Looks so often where the system does not tell of changes.
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// Looks at least so often where it does, should a change not be heard of.
+const LONG_LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Changes in some directories. Without any more of the system's watches, of which it has some hundred for each user, one has
+/// to look again and again.
+pub(crate) struct Changes(Option<OwnedFd>);
 
 impl Changes {
     pub fn new(path: &Path) -> Result<Self, SlotsError> {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
-        Ok(Self(inotify::init(flags).during("watch", path)?))
+        match inotify::init(flags) {
+            Ok(watches) => Ok(Self(Some(watches))),
+            Err(Errno::MFILE | Errno::NFILE) => Ok(Self(None)),
+            Err(error) => Err(error).during("watch", path),
+        }
     }
 
     /// From now on changes in this directory count, too: tickets that come and go, and the ends of processes that had
     /// some, whose files the system closes then.
-    pub fn watch(&self, path: &Path) -> Result<(), SlotsError> {
+    pub fn watch(&mut self, path: &Path) -> Result<(), SlotsError> {
+        let Some(watches) = &self.0 else {
+            return Ok(());
+        };
         let what = WatchFlags::CREATE
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVED_TO
             | WatchFlags::DELETE
             | WatchFlags::CLOSE_WRITE;
-        inotify::add_watch(&self.0, path, what)
-            .map(drop)
-            .during("watch", path)
+        match inotify::add_watch(watches, path, what) {
+            Ok(_) => Ok(()),
+            Err(Errno::NOSPC | Errno::NOMEM) => {
+                self.0 = None;
+                Ok(())
+            }
+            Err(error) => Err(error).during("watch", path),
+        }
     }
 
     /// Forgets the changes that have been heard of.
     pub fn clear(&self) {
+        let Some(watches) = &self.0 else {
+            return;
+        };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         loop {
-            match rustix::io::read(&self.0, &mut buffer[..]) {
+            match rustix::io::read(watches, &mut buffer[..]) {
                 Ok((bytes, _)) if !bytes.is_empty() => (),
                 Err(Errno::INTR) => (),
                 _ => return,
             }
         }
     }
+
+    /// Waits for a change, or until `wake` is readable, or until it is time to look all the same.
+    pub fn wait(&self, wake: BorrowedFd<'_>, soon: bool) -> Result<Heard, Errno> {
+        let mut fds = vec![PollFd::from_borrowed_fd(wake, PollFlags::IN)];
+        fds.extend(
+            self.0
+                .as_ref()
+                .map(|watches| PollFd::new(watches, PollFlags::IN)),
+        );
+        let period = match &self.0 {
+            _ if soon => SECOND_LOOK,
+            Some(_) => LONG_LOOK_PERIOD,
+            None => LOOK_PERIOD,
+        };
+        match poll(&mut fds, Timespec::try_from(period).ok().as_ref()) {
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(error) => return Err(error),
+        }
+        Ok(match &fds[..] {
+            [wake, ..] if !wake.revents().is_empty() => Heard::Wake,
+            [_, watches] if !watches.revents().is_empty() => Heard::Change,
+            _ => Heard::Nothing,
+        })
+    }
 }
 
-impl AsFd for Changes {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+/// The system tells of the end of a process a moment before it unlocks its files.
+const SECOND_LOOK: Duration = Duration::from_millis(3);
+
+/// What ended a wait for changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Wake,
+    Change,
+    Nothing,
 }

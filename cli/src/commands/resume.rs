@@ -47,7 +47,7 @@ pub(crate) struct Resume {
     reference: Option<String>,
     /// Go on with all programs that `snap --all --stop` has stopped, each in a process of its own and as it was run; what they
     /// print goes to `wsnap-NAME.log` in the directory that each was run in
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["reference", "directories", "listeners", "variables", "target", "name", "stop_at", "id_file", "labels", "output", "every", "directory"])]
     all: bool,
 }
 

@@ -7,6 +7,7 @@ mod help;
 mod history;
 mod housekeeping;
 mod limits;
+mod rollout;
 mod running;
 mod sandbox;
 mod sockets;

@@ -1,0 +1,234 @@
+//! A hundred programs of mixed priority share two slots while they are killed at random.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rustix::process::Signal;
+use serde_json::Value;
+use wsnap_tests::jobs::Job;
+use wsnap_tests::wsnap::{Running, Sandbox};
+
+const PROGRAMS: usize = 100;
+const SLOTS: &str = "2";
+/// The programs of this priority are urgent: nobody is more so.
+const URGENT: i32 = 9;
+/// So many programs are killed: a few that were killed all the time would come to no end.
+const KILLS: usize = 90;
+/// Whoever waits longer has been forgotten.
+const TIME_MAX: Duration = Duration::from_secs(240);
+
+/// Prints a line about every 10 ms.
+const JOB: Job = Job {
+    rounds: 20,
+    steps: 10_000_000,
+    traps_at: None,
+    traps_with: 0,
+    exit_code: 0,
+    sleep_ms: 0,
+};
+
+struct Program {
+    number: usize,
+    priority: i32,
+    running: Running,
+}
+
+impl Program {
+    fn start(sandbox: &Sandbox, number: usize, priority: i32) -> Self {
+        let (name, output) = (format!("p{number}"), format!("out{number}"));
+        let running = sandbox
+            .wsnap()
+            .args(["run", "--continue", "--name", &name, "--output", &output])
+            .args(["--slots", "slots", "--priority", &priority.to_string()])
+            .arg("job.wat")
+            .start();
+        Self {
+            number,
+            priority,
+            running,
+        }
+    }
+}
+
+fn states(sandbox: &Sandbox) -> Vec<(u64, String)> {
+    let report = sandbox.wsnap().args(["slots", "slots", "--json"]).run();
+    let report: Value = serde_json::from_slice(&report.expect(0).stdout).expect("JSON");
+    let programs = report["programs"].as_array().expect("a list");
+    programs
+        .iter()
+        .map(|program| {
+            let state = program["state"].as_str().expect("a text");
+            (program["pid"].as_u64().expect("a number"), state.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_hundred_programs_share_two_slots_and_end_right_whoever_is_killed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", JOB.wat());
+    let expected = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
+    let expected = expected.expect(0).stdout;
+    let _ = sandbox.wsnap().args(["compile", "job.wat"]).run().expect(0);
+    let made = sandbox
+        .wsnap()
+        .args(["slots", "slots", "--count", SLOTS])
+        .run();
+    let _ = made.expect(0);
+    let mut rng = Rng::new();
+    let mut programs: Vec<Program> = (0..PROGRAMS)
+        .map(|number| Program::start(&sandbox, number, rng.i32(0..5)))
+        .collect();
+    let start = Instant::now();
+    let (mut kills, mut restarts, mut done) = (0, 0, 0);
+    let mut preempted = 0;
+    while !programs.is_empty() {
+        assert!(
+            start.elapsed() < TIME_MAX,
+            "{} wait for ever",
+            programs.len()
+        );
+        let running = states(&sandbox);
+        let running = running
+            .iter()
+            .filter(|(_, state)| state != "waiting")
+            .count();
+        assert!(running <= 2, "{running} run at once");
+        if kills < KILLS && rng.u32(0..3) == 0 {
+            let victim = rng.usize(0..programs.len());
+            if !programs[victim].running.has_ended() {
+                programs[victim].running.signal(Signal::KILL);
+                kills += 1;
+            }
+        }
+        let mut index = 0;
+        while index < programs.len() {
+            if !programs[index].running.has_ended() {
+                index += 1;
+                continue;
+            }
+            let program = programs.swap_remove(index);
+            let finished = program.running.wait();
+            if finished.code().is_some() {
+                let finished = finished.expect(0);
+                let output = sandbox.path(&format!("out{}", program.number));
+                let output = fs::read(output).expect("its output");
+                assert!(
+                    output == expected,
+                    "{}: {}",
+                    program.number,
+                    finished.describe()
+                );
+                done += 1;
+            } else {
+                // Some come back more urgent, and make others wait.
+                let priority = if rng.bool() { URGENT } else { program.priority };
+                programs.push(Program::start(&sandbox, program.number, priority));
+                restarts += 1;
+            }
+        }
+    }
+    assert_eq!(done, PROGRAMS);
+    assert!(kills > 10 && restarts > 10, "{kills} kills");
+    let log = sandbox.wsnap().args(["log", "--json"]).run().expect(0);
+    let log: Vec<Value> = serde_json::from_slice(&log.stdout).expect("JSON");
+    preempted += log
+        .iter()
+        .filter(|entry| entry["trigger"] == "preempted")
+        .count();
+    assert!(preempted > 0, "nobody had to make room");
+    assert_eq!(states(&sandbox), []);
+}
+
+#[test]
+fn an_urgent_program_runs_at_once_and_the_one_that_made_room_goes_on() {
+    let long = Job { rounds: 100, ..JOB };
+    let sandbox = Sandbox::new();
+    sandbox.write("long.wat", long.wat());
+    sandbox.write("job.wat", JOB.wat());
+    let bare = |name: &str| {
+        let finished = sandbox.wsnap().args(["run", "--bare", name]).run();
+        finished.expect(0).stdout
+    };
+    let (long_output, output) = (bare("long.wat"), bare("job.wat"));
+    let _ = sandbox.wsnap().args(["compile", "job.wat"]).run().expect(0);
+    let made = sandbox
+        .wsnap()
+        .args(["slots", "slots", "--count", "1"])
+        .run();
+    let _ = made.expect(0);
+    let flags = ["run", "--name", "long", "--slots", "slots", "long.wat"];
+    let mut background = sandbox.wsnap().args(flags).start();
+    background.wait_for("has printed a line", |output| !output.is_empty());
+    let mut waits = Vec::new();
+    for number in 0..3 {
+        let since = Instant::now();
+        let mut urgent = sandbox
+            .wsnap()
+            .args(["run", "--slots", "slots", "--priority", "1", "job.wat"])
+            .start();
+        urgent.wait_for("has printed a line", |output| !output.is_empty());
+        waits.push(since.elapsed());
+        assert!(!background.has_ended(), "{number}: it was to make room");
+        let printed = background.stdout();
+        assert_eq!(urgent.wait().expect(0).stdout, output);
+        assert_eq!(printed.len() % 9, 0);
+        background.wait_for("goes on", |output| output.len() > printed.len());
+    }
+    // How long from the command line to the first line, the one program's making room included; for people to see.
+    println!("first lines of urgent programs after {waits:?}");
+    assert_eq!(background.wait().expect(0).stdout, long_output);
+}
+
+#[test]
+fn a_program_that_waits_for_its_turn_can_be_stopped_and_goes_on_elsewhere() {
+    let long = Job { rounds: 100, ..JOB };
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", long.wat());
+    let expected = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
+    let expected = expected.expect(0).stdout;
+    let made = sandbox
+        .wsnap()
+        .args(["slots", "slots", "--count", "1"])
+        .run();
+    let _ = made.expect(0);
+    let run = |name: &str, priority: &str| {
+        sandbox
+            .wsnap()
+            .args(["run", "--name", name, "--output", name, "--slots", "slots"])
+            .args(["--priority", priority, "job.wat"])
+            .start()
+    };
+    let is_there = |name: &str| fs::read(sandbox.path(name)).is_ok_and(|output| !output.is_empty());
+    let wait = |name: &str| {
+        while !is_there(name) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let mut low = run("low", "0");
+    wait("low");
+    let urgent = run("urgent", "1");
+    wait("urgent");
+    low.signal(Signal::TERM);
+    let _ = low.wait().expect(85);
+    let low = sandbox
+        .wsnap()
+        .args(["resume", "--output", "low", "low"])
+        .run();
+    let _ = low.expect(0);
+    assert_eq!(fs::read(sandbox.path("low")).expect("output"), expected);
+    let _ = urgent.wait().expect(0);
+    assert_eq!(fs::read(sandbox.path("urgent")).expect("output"), expected);
+}
+
+#[test]
+fn a_directory_without_slots_is_refused_with_the_command_that_makes_some() {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", JOB.wat());
+    let run = sandbox
+        .wsnap()
+        .args(["run", "--slots", "nowhere", "job.wat"])
+        .run();
+    run.expect_one_error(1, &["nowhere", "no slots"]);
+}

@@ -14,6 +14,7 @@ pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod slots;
+pub(crate) mod slurm_script;
 pub(crate) mod snap;
 pub(crate) mod stats;
 pub(crate) mod tag;

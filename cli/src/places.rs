@@ -93,6 +93,18 @@ impl Places {
         Ok((store, id))
     }
 
+    /// The flags that make another command use the same places, also one with another environment.
+    pub fn flags(&self) -> Vec<String> {
+        let places = [("--store", &self.store), ("--cache", &self.cache)];
+        let mut flags = Vec::new();
+        for (flag, place) in places {
+            if let Some(place) = place {
+                flags.extend([flag.to_owned(), place.display().to_string()]);
+            }
+        }
+        flags
+    }
+
     /// The flags that make another command use the same store.
     pub fn store_flags(&self) -> Vec<String> {
         match (&self.store, std::env::var_os("WSNAP_STORE")) {

@@ -55,7 +55,7 @@ use control::{Answer, Desk, SNAP_TRIGGER};
 use ended::Ended;
 use grace::Grace;
 use keeper::{Keeper, Taken};
-pub(crate) use options::Options;
+pub(crate) use options::{Options, SavingArgs};
 use register::Registration;
 use requests::{Request, Requests, StopCause};
 use slot::Slot;

@@ -15,6 +15,8 @@ pub struct Job {
     pub exit_code: u32,
     /// It sleeps so long before each line, in milliseconds.
     pub sleep_ms: u32,
+    /// It writes each line to standard error too: whatever it computes twice is seen there twice.
+    pub echoes: bool,
 }
 
 impl Job {
@@ -29,7 +31,9 @@ impl Job {
             traps_with,
             exit_code,
             sleep_ms,
+            echoes,
         } = *self;
+        let echoes = u32::from(echoes);
         let traps_at = traps_at.unwrap_or(u32::MAX);
         let sleep_ns = u64::from(sleep_ms) * 1_000_000;
         format!(
@@ -50,6 +54,7 @@ impl Job {
       (local.set $index (i32.add (local.get $index) (i32.const 1)))
       (br_if $digits (i32.lt_u (local.get $index) (i32.const 8))))
     (i32.store8 (i32.const 24) (i32.const 10))
+    (if (i32.const {echoes}) (then (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32)))))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
   (func $compute (param $value i32) (result i32) (local $left i32)
     (local.set $left (i32.const {steps}))

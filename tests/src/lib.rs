@@ -8,6 +8,8 @@
 //! - [`wsnap`]: starting the binary with a store of its own, and what came of it
 //! - [`chain`]: running a program in many pieces, and comparing
 //! - [`generated`]: programs too large to write by hand
+//! - [`jobs`]: programs that compute for a while, for whatever keeps programs running
+//! - [`slurm`]: a cluster of two nodes on this machine
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,7 @@ pub mod fetch;
 pub mod generated;
 pub mod guests;
 pub mod jobs;
+pub mod slurm;
 pub mod wsnap;
 
 /// The folder of the whole workspace.

@@ -26,6 +26,7 @@ const JOB: Job = Job {
     traps_with: 0,
     exit_code: 0,
     sleep_ms: 0,
+    echoes: false,
 };
 
 struct Program {

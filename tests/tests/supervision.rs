@@ -17,6 +17,7 @@ const JOB: Job = Job {
     traps_with: 0,
     exit_code: 0,
     sleep_ms: 0,
+    echoes: false,
 };
 
 /// A sandbox with the job, and what it prints under plain wasmtime.

@@ -17,7 +17,7 @@ use crate::launch::Resumption;
 use crate::listen::Listen;
 use crate::places::Places;
 use crate::program::{self, Settings};
-use crate::session::{self, Session};
+use crate::session::{self, SavingArgs, Session};
 use crate::supervised::{self, RestartArgs};
 
 /// Run a program
@@ -117,6 +117,26 @@ impl Run {
                 session.run(instance, Origin::default(), &label)
             }
         }
+    }
+
+    /// The program's name, if it is given one.
+    pub fn name(&self) -> Option<&str> {
+        self.options.name.as_deref()
+    }
+
+    /// Whether it goes on from what there is.
+    pub fn continues(&self) -> bool {
+        self.restart.continues()
+    }
+
+    /// When images are taken.
+    pub fn saving(&self) -> &SavingArgs {
+        &self.options.saving
+    }
+
+    /// The exit code of a suspension.
+    pub fn suspended_exit_code(&self) -> u8 {
+        self.options.suspended_exit_code
     }
 
     fn settings(&self) -> Settings {

@@ -10,6 +10,7 @@ mod limits;
 mod rollout;
 mod running;
 mod sandbox;
+mod slurm;
 mod sockets;
 mod stored;
 mod transfer;

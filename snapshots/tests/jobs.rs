@@ -81,7 +81,10 @@ fn a_journal_of_which_any_bit_is_wrong_is_damaged_and_verification_finds_it() {
         let mut bytes = intact.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, bytes).unwrap();
-        assert!(store.verification().verify(&item, &|_| ()).is_err(), "bit {bit}");
+        assert!(
+            store.verification().verify(&item, &|_| ()).is_err(),
+            "bit {bit}"
+        );
         match store.job_journal("sim") {
             Err(StoreError::Damaged {
                 source: Damage::JournalChecksum,

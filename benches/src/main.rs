@@ -10,6 +10,7 @@
 //!   - [`report`], [`plots`]: what becomes of these figures
 //! - [`resume`]: how soon a resumed program executes its first instruction, and what idle clones of it cost
 //! - [`snapshot`]: what a snapshot of a program that goes on costs, beside writing the same bytes to a file
+//! - [`autosave`]: what images at intervals cost a program that goes on
 //! - [`startup`]: how long programs take to start from the [`shell`], or to be resumed where their module is new
 //! - [`clones`]: a thousand of them, each answering a request
 //! - [`growth`]: how all of this grows
@@ -19,6 +20,7 @@
 //! Nothing here fails because something is slow: figures are for people, and for whoever compares two of them.
 
 mod asyncify;
+mod autosave;
 mod build;
 mod clones;
 mod compare;
@@ -68,6 +70,8 @@ enum Command {
     Resume(resume::Arguments),
     /// Time snapshots of a program that goes on, beside writing the same bytes to a file
     Snapshot(snapshot::Arguments),
+    /// Weigh what images at intervals cost a program that writes little or much
+    Autosave(autosave::Arguments),
     /// Time starting programs from the shell, with their code in the cache and without, and the first resume elsewhere
     Startup(startup::Arguments),
     /// Time many clones of a booted interpreter, each of which answers a request, and weigh them
@@ -76,18 +80,19 @@ enum Command {
     Growth(growth::Arguments),
     /// Time interpreters that are resumed where they wait for a script, beside starting them
     Prewarmed(prewarmed::Arguments),
-    /// All of these, one after the other; half an hour on a machine with nothing else to do
+    /// All of these, one after the other; an hour on a machine with nothing else to do
     All(Output),
 }
 
 /// The commands in the order in which `all` runs them.
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "compare",
     "startup",
     "prewarmed",
     "resume",
     "clones",
     "snapshot",
+    "autosave",
     "growth",
 ];
 
@@ -106,6 +111,7 @@ fn run(command: &Command) -> Result<(), BenchError> {
         Command::Compare(arguments) => compare::measure_all(arguments),
         Command::Resume(arguments) => resume::measure_all(arguments),
         Command::Snapshot(arguments) => snapshot::measure_all(arguments),
+        Command::Autosave(arguments) => autosave::measure_all(arguments),
         Command::Startup(arguments) => startup::measure_all(arguments),
         Command::Clones(arguments) => clones::measure_all(arguments),
         Command::Growth(arguments) => growth::measure_all(arguments),

@@ -154,6 +154,37 @@ fn snapshots_of_a_program_that_goes_on_are_measured() {
 }
 
 #[test]
+fn images_at_intervals_are_weighed() {
+    let report = figures(&bench(&[
+        "autosave",
+        "--size",
+        "4",
+        "--rates",
+        "1,100",
+        "--intervals",
+        "0.2",
+        "--scale",
+        "0.1",
+        "--json",
+    ]));
+    let rows = report["rows"].as_array().expect("a list");
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let pair = &row["runs"][0];
+        for run in ["without", "with"] {
+            for figure in ["work_per_s", "written_mib_per_s", "longest_gap_ms"] {
+                assert!(pair[run][figure].as_f64() > Some(0.0), "{run} {figure}");
+            }
+        }
+        assert!(pair["interval_s"]["min"].as_f64() > Some(0.1));
+        assert!(pair["added_mib"]["median"].as_f64() > Some(0.0));
+    }
+    // Each image has what was written since the one before.
+    let added = |row: usize| rows[row]["runs"][0]["added_mib"]["median"].as_f64();
+    assert!(added(1) > added(0));
+}
+
+#[test]
 fn starts_are_measured_cold_and_warm() {
     let report = figures(&bench(&[
         "startup",

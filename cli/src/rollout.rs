@@ -1,7 +1,7 @@
 //! Stopping all programs for maintenance, and going on with all of them: `snap --all` and `resume --all`.
 //!
 //! What was stopped is written into the store beside the programs' names, with the command line that each was run by, so that
-//! whoever goes on need not know. `rollout.json` in the folder `running` of the store holds a list; an entry goes when its
+//! whoever goes on need not know. `rollout.stopped` in the folder `running` of the store holds a list; an entry goes when its
 //! program goes on.
 
 use std::fs::{self, File, OpenOptions};

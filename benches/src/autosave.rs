@@ -13,24 +13,23 @@ use crate::markdown::{number, table};
 use crate::output::Output;
 use crate::shell;
 use crate::statistics::Spread;
+use crate::worker::{PAGES_PER_MIB, SIZES, worker};
 use rustix::param::clock_ticks_per_second;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKER: &str = include_str!("autosave/worker.wat");
 /// A run lasts at least so many intervals, and so many seconds.
 const INTERVALS_MIN: f64 = 2.5;
 const SECONDS_MIN: f64 = 15.0;
 /// A run without images lasts no longer.
 const SECONDS_WITHOUT_MAX: f64 = 30.0;
-const PAGES_PER_MIB: u64 = 1 << 8;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Size of the guest's memory in MiB, a power of two up to 2048
-    #[arg(long, default_value_t = 1024, value_parser = power_of_two)]
+    #[arg(long, default_value_t = 1024, value_parser = SIZES)]
     size: u64,
     /// How many MiB the guest writes in a second
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
@@ -49,13 +48,6 @@ pub struct Arguments {
     folder: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
-}
-
-fn power_of_two(text: &str) -> Result<u64, String> {
-    match text.parse::<u64>() {
-        Ok(size) if size.is_power_of_two() && size <= 2048 => Ok(size),
-        _ => Err("it must be 1, 2, 4 and so on up to 2048".to_owned()),
-    }
 }
 
 /// Everything that was measured.
@@ -172,22 +164,6 @@ fn measure(arguments: &Arguments, rate: u64, interval: f64) -> Result<Pair, Benc
         ),
         added_mib: Spread::of(saved().map(|record| record.added_bytes as f64 / 1048576.0)),
     })
-}
-
-/// The guest's text.
-fn worker(size_mib: u64, rate_mib: u64, seconds: f64) -> String {
-    let values = [
-        ("$WASM_PAGES", size_mib * 16 + 1),
-        ("$LAST_PAGE", size_mib * PAGES_PER_MIB - 1),
-        ("$PAGES_A_SECOND", rate_mib * PAGES_PER_MIB),
-        ("$DURATION_NS", (seconds * 1e9) as u64),
-    ];
-    let text = values
-        .iter()
-        .fold(WORKER.to_owned(), |text, (place, value)| {
-            text.replace(place, &value.to_string())
-        });
-    text
 }
 
 fn run(folder: &Path, worker: &str, interval: Option<f64>) -> Result<Run, BenchError> {

@@ -11,11 +11,12 @@
 //! - [`resume`]: how soon a resumed program executes its first instruction, and what idle clones of it cost
 //! - [`snapshot`]: what a snapshot of a program that goes on costs, beside writing the same bytes to a file
 //! - [`autosave`]: what images at intervals cost a program that goes on
+//! - [`slots`]: how soon an urgent program runs that has to push another one aside
 //! - [`startup`]: how long programs take to start from the [`shell`], or to be resumed where their module is new
 //! - [`clones`]: a thousand of them, each answering a request
 //! - [`growth`]: how all of this grows
 //! - [`prewarmed`]: interpreters resumed where they wait for a script
-//! - [`machine`], [`markdown`], [`output`], [`statistics`], [`error`]: what they share
+//! - [`worker`], [`machine`], [`markdown`], [`output`], [`statistics`], [`error`]: what they share
 //!
 //! Nothing here fails because something is slow: figures are for people, and for whoever compares two of them.
 
@@ -37,12 +38,14 @@ mod report;
 mod resume;
 mod rounds;
 mod shell;
+mod slots;
 mod snapshot;
 mod startup;
 mod statistics;
 mod stop;
 mod table;
 mod ways;
+mod worker;
 
 use clap::Parser;
 use error::BenchError;
@@ -72,6 +75,8 @@ enum Command {
     Snapshot(snapshot::Arguments),
     /// Weigh what images at intervals cost a program that writes little or much
     Autosave(autosave::Arguments),
+    /// Time urgent programs that push others aside
+    Slots(slots::Arguments),
     /// Time starting programs from the shell, with their code in the cache and without, and the first resume elsewhere
     Startup(startup::Arguments),
     /// Time many clones of a booted interpreter, each of which answers a request, and weigh them
@@ -85,7 +90,7 @@ enum Command {
 }
 
 /// The commands in the order in which `all` runs them.
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "compare",
     "startup",
     "prewarmed",
@@ -93,6 +98,7 @@ const ALL: [&str; 8] = [
     "clones",
     "snapshot",
     "autosave",
+    "slots",
     "growth",
 ];
 
@@ -112,6 +118,7 @@ fn run(command: &Command) -> Result<(), BenchError> {
         Command::Resume(arguments) => resume::measure_all(arguments),
         Command::Snapshot(arguments) => snapshot::measure_all(arguments),
         Command::Autosave(arguments) => autosave::measure_all(arguments),
+        Command::Slots(arguments) => slots::measure_all(arguments),
         Command::Startup(arguments) => startup::measure_all(arguments),
         Command::Clones(arguments) => clones::measure_all(arguments),
         Command::Growth(arguments) => growth::measure_all(arguments),

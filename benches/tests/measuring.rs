@@ -185,6 +185,16 @@ fn images_at_intervals_are_weighed() {
 }
 
 #[test]
+fn urgent_programs_are_timed_with_free_and_taken_slots() {
+    let report = figures(&bench(&[
+        "slots", "--sizes", "1", "--rounds", "2", "--json",
+    ]));
+    let row = &report["rows"][0];
+    assert_positive(&row["free_ms"]);
+    assert_positive(&row["taken_ms"]);
+}
+
+#[test]
 fn starts_are_measured_cold_and_warm() {
     let report = figures(&bench(&[
         "startup",

@@ -23,6 +23,7 @@ pub(crate) mod ended;
 pub(crate) mod options;
 pub(crate) mod register;
 
+mod attempt;
 mod autosave;
 mod grace;
 mod id_file;
@@ -40,24 +41,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wsnap::Instance;
 use wsnap::snapshots::{ImageId, Record, Store, check_name};
 use wsnap::wasi::Stdio;
-use wsnap::{Instance, Outcome, StopReason};
 use wsnap_supervision::{Job, Keeper as Kept, Origin, OutputFile};
 
 use crate::arguments::{Directory, Label, Trigger};
-use crate::failure::{self, Failure};
-use crate::limits::{LimitArgs, OnTimeout};
+use crate::failure::Failure;
+use crate::limits::LimitArgs;
 use crate::listen::Listen;
 use crate::output;
 use crate::places::{Places, check_writable};
-use control::{Answer, Desk, SNAP_TRIGGER};
+use control::{Answer, Desk};
 use ended::Ended;
-use grace::Grace;
-use keeper::{Keeper, Taken};
+use grace::{Grace, NOTHING_COMPUTED};
+use keeper::Keeper;
 pub(crate) use options::{Options, SavingArgs};
 use register::Registration;
-use requests::{Request, Requests, StopCause};
+use requests::{Requests, StopCause};
 use slot::Slot;
 
 /// The exit code of a program that trapped: what a shell reports for `abort`.
@@ -210,6 +211,11 @@ impl<'a> Session<'a> {
         self.keeper.finish();
     }
 
+    /// The program is made ready to run, or is so now: in between a signal ends this process at once.
+    pub fn set_preparing(&self, preparing: bool) {
+        self.grace.set_preparing(preparing);
+    }
+
     /// Waits until the program may run, and says whether it is to.
     pub fn await_slot(&mut self) -> Result<bool, Failure> {
         match &mut self.slot {
@@ -242,51 +248,8 @@ impl<'a> Session<'a> {
                 None => Answer::refusal(&Failure::new("the program does not run yet")),
             });
         }
-        output::message("stopped before the program ran: nothing has been computed since");
+        output::message(NOTHING_COMPUTED);
         Ended::suspended(self.options.suspended_exit_code)
-    }
-
-    /// Runs the program, which came from `origin`, once. `job` is told while the program waits for its turn.
-    pub fn attempt(
-        &mut self,
-        mut instance: Instance,
-        origin: Origin,
-        job: Option<&mut Job>,
-    ) -> Result<Ended, Failure> {
-        self.keeper
-            .kept()
-            .begin(origin)
-            .map_err(|error| cannot_start(&error))?;
-        own::keep(
-            &mut instance,
-            self.places,
-            self.store.clone(),
-            self.keeper.clone(),
-        );
-        match self.options.stop_at {
-            Some(Trigger::Safepoint(number)) => instance.stop_at_safepoint(number)?,
-            Some(Trigger::Stdin) => instance.wasi().set_stdin_probe(true),
-            Some(Trigger::After(_)) | None => (),
-        }
-        instance.set_limits(self.options.limits.limits())?;
-        self.requests.aim(Some(instance.handle()));
-        let autosave = match self.options.saving.pace() {
-            Some(pace) => {
-                let (store, kept) = (self.store()?.clone(), self.options.saving.keep_saved);
-                let keeper = self.keeper.clone();
-                let started = autosave::start(pace, kept, instance.handle(), keeper, store);
-                Some(started.map_err(|error| cannot_start(&error))?)
-            }
-            None => None,
-        };
-        let ended = self.run_to_end(&mut instance, job);
-        self.keeper.kept().pause();
-        self.requests.aim(None);
-        drop(instance);
-        if let Some(autosave) = autosave {
-            autosave.finish();
-        }
-        ended
     }
 
     fn start_timers(&self) -> io::Result<()> {
@@ -301,163 +264,6 @@ impl<'a> Session<'a> {
             timer::start_processor(limit, StopCause::CpuTimeout, self.requests.clone())?;
         }
         Ok(())
-    }
-
-    fn run_to_end(
-        &mut self,
-        instance: &mut Instance,
-        mut job: Option<&mut Job>,
-    ) -> Result<Ended, Failure> {
-        loop {
-            let reason = match instance.run() {
-                Ok(Outcome::Suspended(reason)) => reason,
-                end => return Ended::of(end),
-            };
-            let requests = self.requests.take();
-            if let Some(ended) = self.killed(&requests) {
-                return Ok(ended);
-            }
-            let next = self.suspended(instance, &reason, requests);
-            match next {
-                Next::GoOn => (),
-                Next::End(ended) => return Ok(ended),
-                Next::WaitForTurn(taken) => {
-                    // Until it goes on its image is what there is.
-                    self.requests.aim(None);
-                    if let Some(ended) = self.wait_for_turn(&taken, job.as_deref_mut())? {
-                        return Ok(ended);
-                    }
-                    self.requests.aim(Some(instance.handle()));
-                }
-            }
-        }
-    }
-
-    /// The program's image is stored, and somebody else gets its slot. Returns once the program may go on, or how it ended.
-    fn wait_for_turn(
-        &mut self,
-        taken: &Taken,
-        mut job: Option<&mut Job>,
-    ) -> Result<Option<Ended>, Failure> {
-        self.keeper.kept().pause();
-        if let Some(job) = &mut job {
-            job.stopped()?;
-        }
-        if let Some(slot) = &mut self.slot {
-            slot.give_back()?;
-        }
-        if !self.await_slot()? {
-            // Its state is what it was.
-            let requests = self.requests.take();
-            let cause = requests.first().map(Request::stop_cause);
-            for request in requests {
-                request.answer(Answer::image(taken));
-            }
-            self.report(taken, cause.unwrap_or(StopCause::Preempted));
-            let code = self.options.suspended_exit_code;
-            return Ok(Some(Ended::suspended(code)));
-        }
-        if let Some(job) = job {
-            job.goes_on()?;
-        }
-        self.keeper.kept().go();
-        Ok(None)
-    }
-
-    /// Whether the program's time is up, and it is to end for it: then how.
-    fn killed(&self, requests: &[Request]) -> Option<Ended> {
-        // Whoever else asked for a stop meanwhile wants an image.
-        let is_deadline = |request: &Request| request.stop_cause().deadline().is_some();
-        let all = requests.iter().all(is_deadline);
-        all.then(|| self.end_of_time(deadline(requests))).flatten()
-    }
-
-    /// Ends the program, unless its time is not up, or it is to be suspended then.
-    fn end_of_time(&self, deadline: Option<(&str, &str)>) -> Option<Ended> {
-        if self.options.limits.on_timeout == OnTimeout::Suspend {
-            return None;
-        }
-        let (what, flag) = deadline?;
-        let failure = Failure::new(format!("the program's {what} is up ({flag})"));
-        failure
-            .hint("--on-timeout suspend stores it instead, so that it can go on later")
-            .print();
-        Some(Ended::finished(TRAPPED))
-    }
-
-    /// Does what was asked for.
-    fn suspended(
-        &mut self,
-        instance: &mut Instance,
-        reason: &StopReason,
-        requests: Vec<Request>,
-    ) -> Next {
-        let cause = stop_cause(reason, &requests);
-        // Somebody asked, and what they asked for was part of the snapshot before.
-        if cause.is_none() && requests.is_empty() {
-            return Next::GoOn;
-        }
-        let since = requests.iter().map(Request::since).min();
-        let mut captured = false;
-        let taken = self.snapshot(
-            instance,
-            since.unwrap_or_else(Instant::now),
-            cause,
-            &requests,
-            &mut captured,
-        );
-        let deadline = deadline(&requests);
-        for request in requests {
-            request.answer(match &taken {
-                Ok(taken) => Answer::image(taken),
-                Err(failure) => Answer::refusal(failure),
-            });
-        }
-        let Some(cause) = cause else {
-            return Next::GoOn;
-        };
-        match taken {
-            Ok(taken) if cause == StopCause::Preempted => Next::WaitForTurn(taken),
-            Ok(taken) => {
-                self.report(&taken, cause);
-                Next::End(Ended::suspended(self.options.suspended_exit_code))
-            }
-            Err(failure) => {
-                failure.print();
-                self.grace.cancel();
-                if captured && cause.is_flag() {
-                    return Next::End(Ended::finished(failure::OTHER));
-                }
-                if let Some(ended) = self.end_of_time(deadline) {
-                    return Next::End(ended);
-                }
-                // Nothing will be another way when it waits for its input the next time.
-                instance.wasi().set_stdin_probe(false);
-                output::message("the program goes on, so that nothing is lost");
-                Next::GoOn
-            }
-        }
-    }
-
-    /// Takes a snapshot and stores it; `captured` tells whether what fails is the storing.
-    fn snapshot(
-        &mut self,
-        instance: &mut Instance,
-        since: Instant,
-        cause: Option<StopCause>,
-        requests: &[Request],
-        captured: &mut bool,
-    ) -> Result<Taken, Failure> {
-        let keeper = self.keeper.clone();
-        let store = self.store()?;
-        let snapshot = instance.snapshot()?;
-        *captured = true;
-        // The terminal of a program that goes on is its own.
-        let _progress = cause.map(|_| output::progress("writing the image …".to_owned()));
-        let trigger = cause.map_or(SNAP_TRIGGER, StopCause::as_str);
-        let labels = requests.iter().flat_map(Request::labels);
-        let labels = labels.map(|(key, value)| (key.clone(), value.clone()));
-        keeper.keep(store, &snapshot, since, trigger, &labels.collect())
     }
 
     /// Without a name, programs run on a store that cannot be used, and `ps` does not know them.
@@ -543,40 +349,12 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What becomes of a program that has been suspended.
-enum Next {
-    GoOn,
-    End(Ended),
-    /// It goes on when there is a slot for it, and has been stored.
-    WaitForTurn(Taken),
-}
-
 /// Where a program comes from that is resumed from a snapshot that somebody has named.
 pub(crate) fn origin(record: Option<&Record>) -> Origin {
     Origin {
         record: record.map(|record| record.id),
         age: Duration::from_millis(record.map_or(0, |record| record.ran_ms)),
     }
-}
-
-/// Why the program is not to go on, if it isn't.
-fn stop_cause(reason: &StopReason, requests: &[Request]) -> Option<StopCause> {
-    match reason {
-        StopReason::Safepoint => Some(StopCause::Safepoint),
-        StopReason::Stdin => Some(StopCause::Stdin),
-        _ => {
-            // Whoever wants it to stop for good goes before those who want its slot.
-            let mut causes = requests.iter().map(Request::stop_cause);
-            let for_good = causes.clone().find(|cause| *cause != StopCause::Preempted);
-            for_good.or_else(|| causes.next())
-        }
-    }
-}
-
-/// The limit of time that one of the requests says is reached, and its flag.
-fn deadline(requests: &[Request]) -> Option<(&'static str, &'static str)> {
-    let mut causes = requests.iter().map(Request::stop_cause);
-    causes.find_map(StopCause::deadline)
 }
 
 /// Runs a program that cannot be suspended, to its end.

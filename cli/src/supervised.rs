@@ -143,7 +143,10 @@ where
                 output::time(output::from_unix_ms(record.taken_at_ms))
             ));
         }
-        let mut instance = (self.launch)(&mut self.session, attempt)?;
+        self.session.set_preparing(true);
+        let launched = (self.launch)(&mut self.session, attempt);
+        self.session.set_preparing(false);
+        let mut instance = launched?;
         instance.set_resume_count(attempt.resume_count);
         let may_run = self.session.await_slot()?;
         Ok(may_run.then_some((instance, attempt.origin)))

@@ -4,10 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use wsnap_tests::jobs::Job;
-use wsnap_tests::wsnap::{Running, Sandbox};
+use wsnap_tests::wsnap::{Running, Sandbox, binary};
 
 const PROGRAMS: usize = 100;
 const SLOTS: &str = "2";
@@ -180,6 +180,44 @@ fn an_urgent_program_runs_at_once_and_the_one_that_made_room_goes_on() {
     // How long from the command line to the first line, the one program's making room included; for people to see.
     println!("first lines of urgent programs after {waits:?}");
     assert_eq!(background.wait().expect(0).stdout, long_output);
+}
+
+#[test]
+fn a_program_that_cannot_be_stored_makes_room_all_the_same_and_goes_on() {
+    let long = Job { rounds: 100, ..JOB };
+    let sandbox = Sandbox::new();
+    sandbox.write("long.wat", long.wat());
+    sandbox.write("job.wat", JOB.wat());
+    let expected = sandbox.wsnap().args(["run", "--bare", "long.wat"]).run();
+    let expected = expected.expect(0).stdout;
+    let made = sandbox
+        .wsnap()
+        .args(["slots", "slots", "--count", "1"])
+        .run();
+    let _ = made.expect(0);
+    let flags = ["run", "--name", "long", "--slots", "slots", "long.wat"];
+    // Where nobody says otherwise, the limit kills a process.
+    let shell = sandbox
+        .command("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    let mut background = shell.arg(binary()).args(flags).start();
+    background.wait_for("has printed a line", |output| !output.is_empty());
+    // As on a full disk: what it prints fits, its module does not.
+    let limit = Rlimit {
+        current: Some(1000),
+        maximum: None,
+    };
+    let pid = i32::try_from(background.pid()).expect("a process id");
+    prlimit(Pid::from_raw(pid), Resource::Fsize, limit).expect("a limit");
+    let urgent = ["run", "--slots", "slots", "--priority", "1", "job.wat"];
+    let mut urgent = sandbox.wsnap().args(urgent).start();
+    urgent.wait_for("has printed a line", |output| !output.is_empty());
+    let printed = background.stdout();
+    assert!(printed.len() < expected.len());
+    background.wait_for_message("waits for its turn without an image");
+    let _ = urgent.wait().expect(0);
+    let finished = background.wait().expect(0);
+    assert_eq!(finished.stdout, expected);
 }
 
 #[test]

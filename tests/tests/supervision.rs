@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use wsnap_tests::guests::run as run_of;
 use wsnap_tests::jobs::Job;
 use wsnap_tests::wsnap::{Finished, Running, SUSPENDED, Sandbox, TRAPPED, Wsnap};
 
@@ -444,4 +445,28 @@ fn a_program_can_ask_how_often_it_was_resumed_also_when_it_came_to_nothing() {
     let flags = ["--restart", "on-crash", "--crash-window", "0s"];
     let _ = run(&sandbox, &flags).run().expect(0);
     assert_eq!(output(&sandbox), b"...");
+}
+
+#[test]
+fn a_signal_ends_a_program_at_once_that_is_still_compiled() {
+    let sandbox = Sandbox::new();
+    let quickjs = run_of("quickjs").module_path().expect("a module");
+    let command = sandbox
+        .wsnap()
+        .args(["run", "--name", "job", "--continue", "--cache", "cache"]);
+    let mut running = command.arg(quickjs).args(["-e", "1"]).start();
+    // It is in the register before it is compiled.
+    wait_until("runs", || {
+        let ps = json(sandbox.wsnap().args(["ps", "--json"]).run());
+        ps.as_array().is_some_and(|programs| !programs.is_empty())
+    });
+    running.signal(Signal::TERM);
+    let finished = running.wait().expect(SUSPENDED);
+    assert!(
+        finished.stderr.contains("before the program ran"),
+        "{}",
+        finished.describe()
+    );
+    let cached = fs::read_dir(sandbox.path("cache")).map_or(0, Iterator::count);
+    assert_eq!(cached, 0, "it was compiled to the end");
 }

@@ -1,4 +1,4 @@
-//! `--grace`: the last image must not take longer than whoever sent the signal is willing to wait.
+//! What a signal may take: the last image no longer than `--grace`, and nothing at all while there is nothing to store.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,6 +10,10 @@ use std::time::Duration;
 use super::keeper::Keeper;
 use crate::output;
 
+/// What is said of a program that is stopped before it runs.
+pub(crate) const NOTHING_COMPUTED: &str =
+    "stopped before the program ran: nothing has been computed since";
+
 /// How long the last image may take after the first signal.
 pub(crate) struct Grace {
     time: Option<Duration>,
@@ -17,6 +21,8 @@ pub(crate) struct Grace {
     code: u8,
     /// While the time runs. Nothing is ever sent: that it is dropped says that it does not matter any more.
     running: Mutex<Option<Sender<Infallible>>>,
+    /// Whether the program is made ready to run, and nothing has been computed since its image.
+    preparing: Mutex<bool>,
 }
 
 impl Grace {
@@ -28,6 +34,22 @@ impl Grace {
             keeper,
             code,
             running: Mutex::default(),
+            preparing: Mutex::new(false),
+        }
+    }
+
+    /// The program is made ready to run, which can take long, or is so now.
+    pub fn set_preparing(&self, preparing: bool) {
+        *self.lock_preparing() = preparing;
+    }
+
+    /// A signal has come: ends this process if there is nothing to store. Nothing that compiles can be told to stop.
+    pub fn end_if_preparing(&self) {
+        // Held so that the program does not begin to run meanwhile.
+        let preparing = self.lock_preparing();
+        if *preparing {
+            output::message(NOTHING_COMPUTED);
+            std::process::exit(self.code.into());
         }
     }
 
@@ -66,6 +88,12 @@ impl Grace {
             output::duration(time)
         ));
         std::process::exit(self.code.into());
+    }
+
+    fn lock_preparing(&self) -> MutexGuard<'_, bool> {
+        self.preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Sender<Infallible>>> {

@@ -30,6 +30,7 @@ pub(crate) fn watch(requests: Requests, grace: Arc<Grace>) -> io::Result<()> {
             if recent.add(Instant::now()) {
                 low_level::exit(SIGNAL_EXIT_BASE + signal);
             }
+            grace.end_if_preparing();
             // Without a thread for it the image takes as long as it takes.
             let _ = grace.start();
             requests.push(Request::stop(match signal {

@@ -43,6 +43,11 @@ impl Slot {
         Ok(true)
     }
 
+    /// Whether the program has a slot.
+    pub fn is_held(&self) -> bool {
+        self.ticket.is_running()
+    }
+
     /// Lets somebody else have the slot.
     pub fn give_back(&mut self) -> Result<(), SlotsError> {
         self.watcher = None;

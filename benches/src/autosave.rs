@@ -1,7 +1,7 @@
 //! What `wsnap run --every` costs a program that goes on.
 //!
 //! The guest fills its memory and takes a first image of it by itself. From then on it writes so many pages a second, each
-//! another one and each full of what is nowhere else, and works for the rest of the time. What it gets done in a second with
+//! another one and each full of what is nowhere else, side by side or far apart, and works for the rest of the time. What it gets done in a second with
 //! images at intervals, relative to what it gets done without, is what they cost it; the first run of each pair is without.
 //! It looks at its clock every 20 microseconds, so the longest time between two looks is the longest pause, by images or by
 //! other programs.
@@ -13,17 +13,17 @@ use crate::markdown::{number, table};
 use crate::output::Output;
 use crate::shell;
 use crate::statistics::Spread;
-use crate::worker::{PAGES_PER_MIB, SIZES, worker};
+use crate::worker::{Order, PAGES_PER_MIB, SIZES, worker};
 use rustix::param::clock_ticks_per_second;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A run lasts at least so many intervals, and so many seconds.
-const INTERVALS_MIN: f64 = 2.5;
-const SECONDS_MIN: f64 = 15.0;
+/// A run lasts at least so many intervals, and so many seconds: large images lie far apart.
+const INTERVALS_MIN: f64 = 2.1;
+const SECONDS_MIN: f64 = 40.0;
 /// A run without images lasts no longer.
-const SECONDS_WITHOUT_MAX: f64 = 30.0;
+const SECONDS_WITHOUT_MAX: f64 = 20.0;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,14 @@ pub struct Arguments {
     /// How many seconds lie between images
     #[arg(long, value_delimiter = ',', default_value = "1,15,60")]
     intervals: Vec<f64>,
+    /// Whether the pages that it writes lie side by side
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "runs,scattered"
+    )]
+    orders: Vec<Order>,
     /// Run each so often
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -61,6 +69,7 @@ struct Report {
 /// One rate of writing, one interval.
 #[derive(Debug, Serialize)]
 struct Row {
+    order: Order,
     rate_mib_per_s: u64,
     interval_s: f64,
     runs: Vec<Pair>,
@@ -102,24 +111,26 @@ struct Run {
 /// Measures and prints the figures.
 pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
     let mut rows = Vec::new();
-    for rate in &arguments.rates {
-        for interval in &arguments.intervals {
-            rows.push(Row {
+    for order in &arguments.orders {
+        for rate in &arguments.rates {
+            rows.extend(arguments.intervals.iter().map(|interval| Row {
+                order: *order,
                 rate_mib_per_s: *rate,
                 interval_s: *interval,
                 runs: Vec::new(),
-            });
+            }));
         }
     }
     for round in 0..arguments.rounds {
         for row in &mut rows {
             eprintln!(
-                "round {}: {} MiB/s, every {} s …",
+                "round {}: {:?}, {} MiB/s, every {} s …",
                 round + 1,
+                row.order,
                 row.rate_mib_per_s,
                 row.interval_s
             );
-            let pair = measure(arguments, row.rate_mib_per_s, row.interval_s)?;
+            let pair = measure(arguments, row)?;
             row.runs.push(pair);
         }
     }
@@ -137,19 +148,17 @@ pub fn measure_all(arguments: &Arguments) -> Result<(), BenchError> {
     arguments.output.publish("autosave", &report, &text, &[])
 }
 
-fn measure(arguments: &Arguments, rate: u64, interval: f64) -> Result<Pair, BenchError> {
+fn measure(arguments: &Arguments, row: &Row) -> Result<Pair, BenchError> {
+    let (rate, interval) = (row.rate_mib_per_s, row.interval_s);
+    let guest = |seconds| worker(arguments.size, rate, row.order, seconds);
     let seconds = (interval * INTERVALS_MIN).max(SECONDS_MIN) * arguments.scale;
     let folder = scratch_folder(arguments.folder.as_deref())?;
     let folder = folder.path();
     let without = seconds.min(SECONDS_WITHOUT_MAX);
-    let without = run(folder, &worker(arguments.size, rate, without), None)?;
+    let without = run(folder, &guest(without), None)?;
     let store = folder.join("store");
     fs::remove_dir_all(&store).map_err(at(&store))?;
-    let with = run(
-        folder,
-        &worker(arguments.size, rate, seconds),
-        Some(interval),
-    )?;
+    let with = run(folder, &guest(seconds), Some(interval))?;
     let records = records(folder)?;
     let times = records.iter().map(|record| record.taken_at_ms);
     let saved = || records.iter().filter(|record| record.trigger == "every");
@@ -226,6 +235,7 @@ fn records(folder: &Path) -> Result<Vec<Record>, BenchError> {
 
 fn rows_of(rows: &[Row]) -> comfy_table::Table {
     let mut table = table(&[
+        "pages",
         "written MiB/s",
         "every s",
         "in truth s",
@@ -241,6 +251,7 @@ fn rows_of(rows: &[Row]) -> comfy_table::Table {
         let all = |figure: fn(&Pair) -> f64| Spread::of(row.runs.iter().map(figure));
         let cost = all(Pair::cost_percent);
         table.add_row([
+            format!("{:?}", row.order).to_lowercase(),
             number(all(|pair| pair.with.written_mib_per_s).median),
             number(row.interval_s),
             number(all(|pair| pair.interval_s.median).median),

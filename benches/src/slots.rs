@@ -11,7 +11,7 @@ use crate::markdown::{number, table};
 use crate::output::Output;
 use crate::shell;
 use crate::statistics::{Spread, ms};
-use crate::worker::{SIZES, worker};
+use crate::worker::{Order, SIZES, worker};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -125,7 +125,11 @@ impl Other {
     fn start(folder: &Path, memory_mib: u64) -> Result<Self, BenchError> {
         const PATIENCE: Duration = Duration::from_secs(300);
         let module = folder.join("worker.wat");
-        fs::write(&module, worker(memory_mib, RATE_MIB_PER_S, SECONDS)).map_err(at(&module))?;
+        fs::write(
+            &module,
+            worker(memory_mib, RATE_MIB_PER_S, Order::Scattered, SECONDS),
+        )
+        .map_err(at(&module))?;
         let mut command = shell::wsnap(folder)?;
         command
             .args(["run", "--name", "worker", "--slots"])

@@ -64,15 +64,15 @@
       (local.set $due (i64.div_u
         (i64.mul (i64.div_u (i64.sub (local.get $time) (local.get $begin)) (i64.const 1000)) (i64.const $PAGES_A_SECOND))
         (i64.const 1000000)))
-      ;; After a pause it catches up little by little. Steps of a large odd number meet no page twice.
+      ;; After a pause it catches up little by little. Steps of an odd number meet all pages before they meet one twice.
       (local.set $budget (i32.const 64))
       (block $enough
         (loop $write
           (br_if $enough (i64.ge_u (local.get $written) (local.get $due)))
           (br_if $enough (i32.eqz (local.get $budget)))
           (call $fill
-            (i64.and (i64.mul (local.get $written) (i64.const 0x9e3779b1)) (i64.const $LAST_PAGE))
-            (local.get $written))
+            (i64.and (i64.mul (local.get $written) (i64.const $STEP)) (i64.const $LAST_PAGE))
+            (i64.add (local.get $written) (i64.const 0x10000000000)))
           (local.set $written (i64.add (local.get $written) (i64.const 1)))
           (local.set $budget (i32.sub (local.get $budget) (i32.const 1)))
           (br $write)))

@@ -161,6 +161,8 @@ fn images_at_intervals_are_weighed() {
         "4",
         "--rates",
         "1,100",
+        "--orders",
+        "scattered",
         "--intervals",
         "0.2",
         "--scale",

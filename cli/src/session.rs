@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
         };
         let job = session.check(name)?;
         if let Some(directory) = &options.slots.directory {
-            session.slot = Some(Slot::enter(directory, options.slots.priority)?);
+            session.slot = Some(Slot::open(directory, options.slots.priority)?);
         }
         Ok((session, job))
     }
@@ -155,11 +155,12 @@ impl<'a> Session<'a> {
             || options.slots.directory.is_some();
         let mut job = None;
         if needs_store {
-            let store = self.store()?;
-            check_writable(store)?;
+            let store = self.store()?.clone();
+            check_writable(&store)?;
             if let Some(name) = name {
                 check_name(&name)?;
-                job = Some(Job::open(store, &name, &register::this_process())?);
+                job = Some(Job::open(&store, &name, &register::this_process())?);
+                self.grace.set_journal(store, name);
             }
         }
         if let Some(path) = &options.id_file {
@@ -224,8 +225,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits so long, and says whether the program is still to run then.
-    pub fn wait(&self, time: Duration) -> bool {
+    /// Waits so long, without a slot, and says whether the program is still to run then.
+    pub fn wait(&mut self, time: Duration) -> bool {
+        if let Some(slot) = &mut self.slot {
+            slot.leave();
+        }
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -235,7 +239,7 @@ impl<'a> Session<'a> {
             if self.requests.is_stop_wanted() {
                 return false;
             }
-            // Somebody wants the slot, which is given back before the program is started again.
+            // Somebody wanted the slot that it had.
             self.requests.take();
         }
     }

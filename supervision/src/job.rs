@@ -50,20 +50,12 @@ impl Job {
     /// [`StoreError::Io`].
     pub fn open(store: &Store, name: &str, holder: &str) -> Result<Self, StoreError> {
         let lock = store.lock_job(name, holder)?;
-        let text = store.job_journal(name)?;
-        let has_journal = text.is_some();
-        let journal = match text {
-            None => Journal::default(),
-            Some(text) => serde_json::from_slice(&text).map_err(|error| {
-                let problem = error.to_string();
-                store.damaged_journal(name, Damage::Journal { problem })
-            })?,
-        };
+        let journal = read(store, name)?;
         Ok(Self {
             store: store.clone(),
             name: name.to_owned(),
-            journal,
-            has_journal,
+            has_journal: journal.is_some(),
+            journal: journal.unwrap_or_default(),
             _lock: lock,
         })
     }
@@ -154,8 +146,8 @@ impl Job {
                 StoreError::Missing { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::DamagedMemory { .. } => {
-                    self.journal.begin(Some(ancestor(&record)), now_ms());
-                    self.journal.resumes -= 1;
+                    // It is not resumed.
+                    self.journal.goes_on(Some(ancestor(&record)), now_ms());
                     let death = Death::new(Kind::Image, describe(&error), now_ms(), 0);
                     let verdict = self.died(death.clone(), window)?;
                     on_death(&death, &verdict);
@@ -171,7 +163,7 @@ impl Job {
             age: Duration::from_millis(record.as_ref().map_or(0, |record| record.ran_ms)),
         };
         let resume_count = match &image {
-            Some(_) => self.journal.resumes + 1,
+            Some(_) => self.journal.resumes.saturating_add(1),
             None => 0,
         };
         Attempt {
@@ -200,6 +192,20 @@ impl Job {
             }
         }
         self.write()
+    }
+
+    /// From any thread of the process that has the job: closes its attempt, because the process is about to end by its own
+    /// choice, which tells nothing against the program. The job is not to be used any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn abandon(store: &Store, name: &str) -> Result<(), StoreError> {
+        let Some(mut journal) = read(store, name)? else {
+            return Ok(());
+        };
+        journal.stopped();
+        write(store, name, &journal)
     }
 
     /// How long the program had run where the attempt that is being made began.
@@ -323,12 +329,27 @@ impl Job {
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
-        let text = serde_json::to_vec(&self.journal)
-            .expect("numbers, texts and lists of them can be written");
-        self.store.set_job_journal(&self.name, text)?;
+        write(&self.store, &self.name, &self.journal)?;
         self.has_journal = true;
         Ok(())
     }
+}
+
+fn read(store: &Store, name: &str) -> Result<Option<Journal>, StoreError> {
+    let Some(text) = store.job_journal(name)? else {
+        return Ok(None);
+    };
+    let journal = serde_json::from_slice(&text).map_err(|error| {
+        let problem = error.to_string();
+        store.damaged_journal(name, Damage::Journal { problem })
+    })?;
+    Ok(Some(journal))
+}
+
+fn write(store: &Store, name: &str, journal: &Journal) -> Result<(), StoreError> {
+    let text =
+        serde_json::to_vec(journal).expect("numbers, texts and lists of them can be written");
+    store.set_job_journal(name, text)
 }
 
 fn ancestor(record: &Record) -> Ancestor {

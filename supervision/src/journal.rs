@@ -13,7 +13,8 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 pub const ATTEMPTS_MIN: u32 = 7;
 /// A program that has died so often without getting beyond where it died is given up, wherever each time was.
 pub const DEATHS_MAX: u32 = 50;
-/// An image from which so many attempts in a row ended with their process, none of which left a newer one, is rejected.
+/// An image from which so many attempts in a row ended with their process, none of which left a newer one, is rejected; the
+/// next one after twice as many, and so on.
 pub const UNKNOWN_DEATHS: u32 = 3;
 /// So many deaths are kept for reports.
 const DEATHS_KEPT: usize = 100;
@@ -33,6 +34,8 @@ pub struct Journal {
     pub(crate) resumes: u64,
     /// Attempts in a row that ended with their process, all from the same place.
     pub(crate) unknown_deaths: u32,
+    /// How many times a snapshot was rejected for them, since an attempt left a newer one.
+    pub(crate) unknown_rejections: u32,
     trouble: Option<Trouble>,
     deaths: Vec<Death>,
     /// Why nothing is tried any more.
@@ -165,7 +168,7 @@ impl Journal {
     pub fn begin(&mut self, from: Option<Ancestor>, at_ms: u64) {
         self.goes_on(from, at_ms);
         if from.is_some() {
-            self.resumes += 1;
+            self.resumes = self.resumes.saturating_add(1);
         }
     }
 
@@ -181,7 +184,12 @@ impl Journal {
     /// The attempt is over, and the program is to go on later from where it is.
     pub fn stopped(&mut self) {
         self.attempt = None;
+        self.forget_unknown_deaths();
+    }
+
+    fn forget_unknown_deaths(&mut self) {
         self.unknown_deaths = 0;
+        self.unknown_rejections = 0;
     }
 
     /// The attempt that was being made is dead. `ancestors` are the snapshots that it could go on from, none of them
@@ -216,15 +224,21 @@ impl Journal {
     fn vanished(&mut self, attempt: OpenAttempt, ancestors: &[Ancestor]) -> Verdict {
         let newest = ancestors.first().map(|newest| newest.record);
         let has_progressed = newest != attempt.from;
-        self.unknown_deaths = if has_progressed {
-            1
-        } else {
-            self.unknown_deaths + 1
-        };
+        if has_progressed {
+            self.forget_unknown_deaths();
+            return Verdict::GoOn {
+                rejected: Vec::new(),
+            };
+        }
+        self.unknown_deaths = self.unknown_deaths.saturating_add(1);
         let mut rejected = Vec::new();
-        if self.unknown_deaths >= UNKNOWN_DEATHS && attempt.from.is_some() {
+        // A machine that goes down again and again must not drive a program back to its beginning.
+        let doubled = 1u32.checked_shl(self.unknown_rejections);
+        let limit = doubled.map_or(u32::MAX, |doubled| UNKNOWN_DEATHS.saturating_mul(doubled));
+        if self.unknown_deaths >= limit && attempt.from.is_some() {
             rejected = up_to(attempt.from, ancestors);
             self.unknown_deaths = 0;
+            self.unknown_rejections = self.unknown_rejections.saturating_add(1);
         }
         Verdict::GoOn { rejected }
     }
@@ -236,7 +250,7 @@ impl Journal {
         ancestors: &[Ancestor],
         window_ms: u64,
     ) -> Verdict {
-        self.unknown_deaths = 0;
+        self.forget_unknown_deaths();
         let age_ms = attempt.from_age_ms.saturating_add(ran_ms);
         let has_progressed = ancestors.first().map(|newest| newest.record) != attempt.from;
         let is_soon = ran_ms < window_ms && !has_progressed;
@@ -257,8 +271,10 @@ impl Journal {
         let trouble = Trouble {
             last_ms: age_ms,
             high_ms: before.high_ms.max(age_ms),
-            crashes: before.crashes + 1,
-            scratch_crashes: before.scratch_crashes + u32::from(counts && attempt.from.is_none()),
+            crashes: before.crashes.saturating_add(1),
+            scratch_crashes: before
+                .scratch_crashes
+                .saturating_add(u32::from(counts && attempt.from.is_none())),
         };
         self.trouble = Some(trouble);
         let rejected = match counts {

@@ -128,8 +128,10 @@ fn a_program_that_crashes_at_random_once_a_minute_comes_to_its_end() {
 fn three_attempts_in_a_row_that_end_with_their_process_tell_against_the_snapshot() {
     let mut model = Model::new(15_000);
     assert!(!model.attempt(Kind::Unknown, 50_000));
-    assert!(!model.attempt(Kind::Unknown, 46_000));
-    assert_eq!(model.snapshots[0].age_ms, 45_000);
+    for _ in 0..2 {
+        assert!(!model.attempt(Kind::Unknown, 46_000));
+        assert_eq!(model.snapshots[0].age_ms, 45_000);
+    }
     assert!(!model.attempt(Kind::Unknown, 46_000));
     assert_eq!(model.snapshots[0].age_ms, 30_000);
     // One that leaves a newer snapshot is no loop.
@@ -137,6 +139,27 @@ fn three_attempts_in_a_row_that_end_with_their_process_tell_against_the_snapshot
         assert!(!model.attempt(Kind::Unknown, death_ms));
     }
     assert_eq!(model.snapshots[0].age_ms, 105_000);
+}
+
+#[test]
+fn a_machine_that_goes_down_again_and_again_does_not_drive_a_program_back_to_its_beginning() {
+    let mut model = Model::new(15_000);
+    assert!(!model.attempt(Kind::Unknown, 160_000));
+    let snapshots = model.snapshots.len();
+    for _ in 0..100 {
+        let newest = model.snapshots[0].age_ms;
+        assert!(!model.attempt(Kind::Unknown, newest + 1000));
+    }
+    // After 3, 9, 21, 45 and 93 deaths.
+    assert_eq!(model.snapshots.len(), snapshots - 5);
+    // It has a good day.
+    let newest = model.snapshots[0].age_ms;
+    assert!(!model.attempt(Kind::Unknown, newest + 20_000));
+    for _ in 0..2 {
+        let newest = model.snapshots[0].age_ms;
+        assert!(!model.attempt(Kind::Unknown, newest + 1000));
+    }
+    assert_eq!(model.snapshots.len(), snapshots - 4);
 }
 
 #[test]

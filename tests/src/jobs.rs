@@ -1,7 +1,7 @@
 //! Programs that compute for a while and print as they go, for tests of whatever keeps programs running.
 
 /// What a program does beside its work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
     /// How many lines it prints.
     pub rounds: u32,
@@ -20,6 +20,20 @@ pub struct Job {
 }
 
 impl Job {
+    /// Prints so many lines, each after so many steps, and does nothing else.
+    #[must_use]
+    pub const fn new(rounds: u32, steps: u32) -> Self {
+        Self {
+            rounds,
+            steps,
+            traps_at: None,
+            traps_with: 0,
+            exit_code: 0,
+            sleep_ms: 0,
+            echoes: false,
+        }
+    }
+
     /// The text of the program. What it prints depends on `rounds` and `steps` only: digits of a sequence, each of whose
     /// members follows from all before.
     #[must_use]
@@ -91,10 +105,6 @@ impl Job {
     /// The same work without traps, sleep and exit code: what it prints is what the job is to print in the end.
     #[must_use]
     pub fn undisturbed(&self) -> Self {
-        Self {
-            rounds: self.rounds,
-            steps: self.steps,
-            ..Self::default()
-        }
+        Self::new(self.rounds, self.steps)
     }
 }

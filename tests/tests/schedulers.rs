@@ -16,15 +16,7 @@ use wsnap_tests::wsnap::{SUSPENDED, Sandbox, binary};
 const PYTHON_PACKAGES: [&str; 2] = ["kubernetes-validate==1.37.0", "python-hcl2==8.1.4"];
 
 /// Prints a line about every 10 ms.
-const JOB: Job = Job {
-    rounds: 150,
-    steps: 10_000_000,
-    traps_at: None,
-    traps_with: 0,
-    exit_code: 0,
-    sleep_ms: 0,
-    echoes: false,
-};
+const JOB: Job = Job::new(150, 10_000_000);
 
 fn page(name: &str) -> PathBuf {
     workspace_dir().join("docs/schedulers").join(name)

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use wsnap_tests::jobs::Job;
-use wsnap_tests::wsnap::{Running, Sandbox, binary};
+use wsnap_tests::wsnap::{Running, Sandbox, TRAPPED, binary};
 
 const PROGRAMS: usize = 100;
 const SLOTS: &str = "2";
@@ -19,15 +19,7 @@ const KILLS: usize = 90;
 const TIME_MAX: Duration = Duration::from_secs(240);
 
 /// Prints a line about every 10 ms.
-const JOB: Job = Job {
-    rounds: 20,
-    steps: 10_000_000,
-    traps_at: None,
-    traps_with: 0,
-    exit_code: 0,
-    sleep_ms: 0,
-    echoes: false,
-};
+const JOB: Job = Job::new(20, 10_000_000);
 
 struct Program {
     number: usize,
@@ -52,6 +44,11 @@ impl Program {
     }
 }
 
+fn make_slots(sandbox: &Sandbox, count: &str) {
+    let made = sandbox.wsnap().args(["slots", "slots", "--count", count]);
+    let _ = made.run().expect(0);
+}
+
 fn states(sandbox: &Sandbox) -> Vec<(u64, String)> {
     let report = sandbox.wsnap().args(["slots", "slots", "--json"]).run();
     let report: Value = serde_json::from_slice(&report.expect(0).stdout).expect("JSON");
@@ -72,11 +69,7 @@ fn a_hundred_programs_share_two_slots_and_end_right_whoever_is_killed() {
     let expected = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
     let expected = expected.expect(0).stdout;
     let _ = sandbox.wsnap().args(["compile", "job.wat"]).run().expect(0);
-    let made = sandbox
-        .wsnap()
-        .args(["slots", "slots", "--count", SLOTS])
-        .run();
-    let _ = made.expect(0);
+    make_slots(&sandbox, SLOTS);
     let mut rng = Rng::new();
     let mut programs: Vec<Program> = (0..PROGRAMS)
         .map(|number| Program::start(&sandbox, number, rng.i32(0..5)))
@@ -154,11 +147,7 @@ fn an_urgent_program_runs_at_once_and_the_one_that_made_room_goes_on() {
     };
     let (long_output, output) = (bare("long.wat"), bare("job.wat"));
     let _ = sandbox.wsnap().args(["compile", "job.wat"]).run().expect(0);
-    let made = sandbox
-        .wsnap()
-        .args(["slots", "slots", "--count", "1"])
-        .run();
-    let _ = made.expect(0);
+    make_slots(&sandbox, "1");
     let flags = ["run", "--name", "long", "--slots", "slots", "long.wat"];
     let mut background = sandbox.wsnap().args(flags).start();
     background.wait_for("has printed a line", |output| !output.is_empty());
@@ -190,11 +179,7 @@ fn a_program_that_cannot_be_stored_makes_room_all_the_same_and_goes_on() {
     sandbox.write("job.wat", JOB.wat());
     let expected = sandbox.wsnap().args(["run", "--bare", "long.wat"]).run();
     let expected = expected.expect(0).stdout;
-    let made = sandbox
-        .wsnap()
-        .args(["slots", "slots", "--count", "1"])
-        .run();
-    let _ = made.expect(0);
+    make_slots(&sandbox, "1");
     let flags = ["run", "--name", "long", "--slots", "slots", "long.wat"];
     // Where nobody says otherwise, the limit kills a process.
     let shell = sandbox
@@ -227,11 +212,7 @@ fn a_program_that_waits_for_its_turn_can_be_stopped_and_goes_on_elsewhere() {
     sandbox.write("job.wat", long.wat());
     let expected = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
     let expected = expected.expect(0).stdout;
-    let made = sandbox
-        .wsnap()
-        .args(["slots", "slots", "--count", "1"])
-        .run();
-    let _ = made.expect(0);
+    make_slots(&sandbox, "1");
     let run = |name: &str, priority: &str| {
         sandbox
             .wsnap()
@@ -270,4 +251,25 @@ fn a_directory_without_slots_is_refused_with_the_command_that_makes_some() {
         .args(["run", "--slots", "nowhere", "job.wat"])
         .run();
     run.expect_one_error(1, &["nowhere", "no slots"]);
+}
+
+#[test]
+fn a_program_that_waits_after_a_crash_keeps_nobody_from_its_slot() {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", JOB.wat());
+    let traps_at = Some(0);
+    sandbox.write("trap.wat", Job { traps_at, ..JOB }.wat());
+    let expected = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
+    let expected = expected.expect(0).stdout;
+    make_slots(&sandbox, "1");
+    let flags = ["--name", "trap", "--restart", "on-crash"];
+    let urgent = sandbox.wsnap().arg("run").args(flags);
+    let urgent = urgent.args(["--slots", "slots", "--priority", "9", "trap.wat"]);
+    let mut urgent = urgent.start();
+    urgent.wait_for_message("trying again");
+    let other = sandbox.wsnap().args(["run", "--slots", "slots", "job.wat"]);
+    let other = other.run().expect(0);
+    assert_eq!(other.stdout, expected);
+    assert!(!urgent.has_ended(), "it has not been waited for");
+    let _ = urgent.wait().expect(TRAPPED);
 }

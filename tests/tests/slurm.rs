@@ -16,13 +16,8 @@ const BLOCKING: [&str; 2] = ["--output=/dev/null", "--wrap=sleep 600"];
 
 /// Prints a line about every 10 ms, for half a minute.
 const JOB: Job = Job {
-    rounds: 3000,
-    steps: 10_000_000,
-    traps_at: None,
-    traps_with: 0,
-    exit_code: 0,
-    sleep_ms: 0,
     echoes: true,
+    ..Job::new(3000, 10_000_000)
 };
 
 /// A long job of low priority.

@@ -11,15 +11,7 @@ use wsnap_tests::jobs::Job;
 use wsnap_tests::wsnap::{Finished, Running, SUSPENDED, Sandbox, TRAPPED, Wsnap};
 
 /// Lines at about a hundred a second.
-const JOB: Job = Job {
-    rounds: 200,
-    steps: 10_000_000,
-    traps_at: None,
-    traps_with: 0,
-    exit_code: 0,
-    sleep_ms: 0,
-    echoes: false,
-};
+const JOB: Job = Job::new(200, 10_000_000);
 
 /// A sandbox with the job, and what it prints under plain wasmtime.
 fn sandbox(job: &Job) -> (Sandbox, Vec<u8>) {

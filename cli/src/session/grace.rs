@@ -3,11 +3,15 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use wsnap::snapshots::Store;
+use wsnap_supervision::Job;
+
 use super::keeper::Keeper;
+use crate::failure::Failure;
 use crate::output;
 
 /// What is said of a program that is stopped before it runs.
@@ -21,6 +25,8 @@ pub(crate) struct Grace {
     code: u8,
     /// While the time runs. Nothing is ever sent: that it is dropped says that it does not matter any more.
     running: Mutex<Option<Sender<Infallible>>>,
+    /// Where the program's journal is, if it has one.
+    journal: OnceLock<(Store, String)>,
     /// Whether the program is made ready to run, and nothing has been computed since its image.
     preparing: Mutex<bool>,
 }
@@ -34,8 +40,15 @@ impl Grace {
             keeper,
             code,
             running: Mutex::default(),
+            journal: OnceLock::new(),
             preparing: Mutex::new(false),
         }
+    }
+
+    /// The program's journal is there, under its name.
+    pub fn set_journal(&self, store: Store, name: String) {
+        // A session is for one program.
+        let _ = self.journal.set((store, name));
     }
 
     /// The program is made ready to run, which can take long, or is so now.
@@ -82,6 +95,11 @@ impl Grace {
         }
         if self.keeper.kept().latest_record().is_none() {
             return;
+        }
+        if let Some((store, name)) = self.journal.get()
+            && let Err(error) = Job::abandon(store, name)
+        {
+            Failure::from(error).print();
         }
         output::message(format_args!(
             "the last image was not stored within {} (--grace): the program goes on from the one before",

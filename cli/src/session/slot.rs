@@ -8,19 +8,23 @@ use wsnap_slots::{Slots, SlotsError, Ticket, Waited, Watcher};
 use super::requests::{Request, Requests, StopCause};
 use crate::failure::Failure;
 
-/// A place in line, or a slot.
+/// A place in line, or a slot, as long as the program could use one: not while it is compiled, or waits after a crash, for
+/// whoever stands in line keeps the less urgent from slots that are free.
 pub(crate) struct Slot {
-    ticket: Ticket,
+    slots: Slots,
+    priority: i32,
+    ticket: Option<Ticket>,
     /// While the program has a slot.
     watcher: Option<Watcher>,
 }
 
 impl Slot {
-    /// Gets in line for a slot of `directory`.
-    pub fn enter(directory: &Path, priority: i32) -> Result<Self, Failure> {
-        let ticket = Slots::open(directory)?.enter(priority)?;
+    /// One of those of `directory`, but not yet.
+    pub fn open(directory: &Path, priority: i32) -> Result<Self, Failure> {
         Ok(Self {
-            ticket,
+            slots: Slots::open(directory)?,
+            priority,
+            ticket: None,
             watcher: None,
         })
     }
@@ -28,7 +32,11 @@ impl Slot {
     /// Waits for a slot; false if somebody wants the program to stop. Once the program has one, it is suspended when somebody
     /// more urgent needs it.
     pub fn wait(&mut self, requests: &Requests) -> Result<bool, Failure> {
-        while self.ticket.wait(requests.as_fd())? == Waited::Woken {
+        let ticket = match &mut self.ticket {
+            Some(ticket) => ticket,
+            none => none.insert(self.slots.enter(self.priority)?),
+        };
+        while ticket.wait(requests.as_fd())? == Waited::Woken {
             if requests.is_stop_wanted() {
                 return Ok(false);
             }
@@ -38,19 +46,28 @@ impl Slot {
         if self.watcher.is_none() {
             let requests = requests.clone();
             let asked = move || requests.push(Request::stop(StopCause::Preempted));
-            self.watcher = Some(self.ticket.watch(asked)?);
+            self.watcher = Some(ticket.watch(asked)?);
         }
         Ok(true)
     }
 
     /// Whether the program has a slot.
     pub fn is_held(&self) -> bool {
-        self.ticket.is_running()
+        self.ticket.as_ref().is_some_and(Ticket::is_running)
     }
 
-    /// Lets somebody else have the slot.
+    /// Lets somebody else have the slot, and waits in line for another one.
     pub fn give_back(&mut self) -> Result<(), SlotsError> {
         self.watcher = None;
-        self.ticket.give_back()
+        match &mut self.ticket {
+            Some(ticket) => ticket.give_back(),
+            None => Ok(()),
+        }
+    }
+
+    /// Does without a slot for now.
+    pub fn leave(&mut self) {
+        self.watcher = None;
+        self.ticket = None;
     }
 }

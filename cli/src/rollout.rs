@@ -27,7 +27,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(20);
 pub(crate) struct Stopped {
     /// Its name, or that of its image if it had none.
     pub name: Option<String>,
-    /// The image to go on from.
+    /// The image to go on from, or the program's name for its latest.
     pub image: String,
     /// The directory that it was run in.
     pub directory: PathBuf,
@@ -36,6 +36,16 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// A program that runs now and is to go on from `image`: an id, or a name.
+    pub fn of(entry: &Entry, image: String) -> Self {
+        Self {
+            name: entry.name.clone(),
+            image,
+            directory: entry.directory.clone(),
+            words: entry.words_to_go_on.clone(),
+        }
+    }
+
     /// What to call it.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.image)
@@ -59,6 +69,12 @@ pub(crate) fn stopped(store_directory: &Path) -> Result<Vec<Stopped>, Failure> {
         Failure::new(format!("{} is damaged: {error}", path.display()))
             .hint("remove it, and go on with each program by `wsnap resume NAME`; `wsnap ls` has the names")
     })
+}
+
+/// Adds a program, in place of what was known of it.
+pub(crate) fn add(all: &mut Vec<Stopped>, program: Stopped) {
+    all.retain(|other| program.name.is_none() || other.name != program.name);
+    all.push(program);
 }
 
 /// Writes down which programs have been stopped and not gone on, durably.

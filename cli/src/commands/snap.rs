@@ -142,6 +142,17 @@ impl Snap {
     fn snap_all(&self, places: &Places) -> Result<ExitCode, Failure> {
         let directory = places.store_directory()?;
         let entries = register::running(&directory)?;
+        let mut stopped = rollout::stopped(&directory)?;
+        if self.stop {
+            // Should this process be killed meanwhile, those with names can be gone on with all the same.
+            let named = entries.iter().filter_map(|entry| {
+                let name = entry.name.as_ref()?;
+                Some(Stopped::of(entry, name.clone()))
+            });
+            let mut planned = stopped.clone();
+            named.for_each(|program| rollout::add(&mut planned, program));
+            rollout::set_stopped(&directory, &planned)?;
+        }
         // Each waits for its own disk and safepoint, so nobody waits for the others.
         let answers: Vec<Result<Image, Failure>> = thread::scope(|scope| {
             let asked: Vec<_> = entries
@@ -156,7 +167,6 @@ impl Snap {
         });
         let mut table = output::table(&["PID", "NAME", "IMAGE", "DURABLE AFTER"]);
         let mut taken = Vec::new();
-        let mut stopped = rollout::stopped(&directory)?;
         let mut failed = 0;
         for (entry, answer) in entries.iter().zip(answers) {
             let image = match answer {
@@ -173,20 +183,14 @@ impl Snap {
                 image.id.get(..12).unwrap_or(&image.id).to_owned(),
                 format!("{} ms", image.durable_ms),
             ]);
-            stopped.retain(|other| entry.name.is_none() || other.name != entry.name);
-            stopped.push(Stopped {
-                name: entry.name.clone(),
-                image: image.id.clone(),
-                directory: entry.directory.clone(),
-                words: entry.words_to_go_on.clone(),
-            });
+            rollout::add(&mut stopped, Stopped::of(entry, image.id.clone()));
             taken.push(OneOfAll {
                 pid: entry.pid,
                 name: entry.name.clone(),
                 image,
             });
         }
-        if self.stop && !taken.is_empty() {
+        if self.stop {
             rollout::set_stopped(&directory, &stopped)?;
         }
         if self.json {

@@ -140,3 +140,30 @@ fn a_program_that_cannot_go_on_is_named_and_tried_again_the_next_time() {
     rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
     until("it has ended", || listed(&sandbox).is_empty());
 }
+
+#[test]
+fn programs_that_were_stopped_by_a_process_that_was_killed_meanwhile_can_be_gone_on_with() {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", WAITS_FOR_A_FILE);
+    fs::create_dir(sandbox.path("data")).expect("a folder");
+    let arguments = ["run", "--name", "job", "--dir", "data::/data", "job.wat"];
+    let mut running = start(&sandbox, &arguments, "out");
+    until("it has begun", || {
+        read(&sandbox, "out") == "begun\n" && listed(&sandbox).len() == 1
+    });
+    // It does not answer, so whoever asks waits until it is killed.
+    running.signal(Signal::STOP);
+    let mut asking = start(&sandbox, &["snap", "--all", "--stop"], "answer");
+    let list = sandbox.path("store/running/rollout.stopped");
+    until("it is written down", || list.exists());
+    asking.signal(Signal::KILL);
+    assert_eq!(asking.wait(), None);
+    running.signal(Signal::CONT);
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait(), Some(SUSPENDED));
+    sandbox.expect(0, &["resume", "--all"]);
+    sandbox.write("data/f", "");
+    until("it has ended", || {
+        read(&sandbox, "wsnap-job.log").contains("ended\n")
+    });
+}

@@ -1,5 +1,6 @@
 //! From an image to a program that is ready to go on.
 
+use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -25,6 +26,13 @@ pub(crate) enum FilesPolicy {
     Reopen,
     /// Nothing: as reopen, and what is missing or cannot be opened answers with an error (ESTALE) when the program uses it
     SkipMissing,
+}
+
+impl fmt::Display for FilesPolicy {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        to.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 impl From<FilesPolicy> for Files {

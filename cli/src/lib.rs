@@ -72,6 +72,14 @@ impl Cli {
         Self::command()
     }
 
+    /// The program to run, if one is to be run.
+    fn run(&self) -> Option<&commands::run::Run> {
+        match &self.command {
+            Command::Run(run) => Some(run),
+            _ => None,
+        }
+    }
+
     fn execute(self) -> Result<ExitCode, Failure> {
         let places = &self.places;
         match self.command {

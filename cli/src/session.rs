@@ -22,6 +22,8 @@ pub(crate) mod control;
 pub(crate) mod ended;
 pub(crate) mod options;
 pub(crate) mod register;
+pub(crate) mod start;
+pub(crate) mod words;
 
 mod attempt;
 mod autosave;
@@ -39,11 +41,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use wsnap::Instance;
-use wsnap::snapshots::{ImageId, Record, Store, check_name};
-use wsnap::wasi::Stdio;
+use wsnap::snapshots::{ImageId, Record, Store, StoreError, check_name};
 use wsnap_supervision::{Job, Keeper as Kept, Origin, OutputFile};
 
 use crate::arguments::{Directory, Label, Trigger};
@@ -57,14 +59,20 @@ use ended::Ended;
 use grace::{Grace, NOTHING_COMPUTED};
 use keeper::Keeper;
 pub(crate) use options::{Options, SavingArgs};
-use register::Registration;
+use register::{Registration, Words};
 use requests::{Requests, StopCause};
 use slot::Slot;
+use start::StartsAt;
+use words::{CalledAs, own_words};
 
 /// The exit code of a program that trapped: what a shell reports for `abort`.
-const TRAPPED: u8 = 134;
+pub(crate) const TRAPPED: u8 = 134;
 /// ERESTART: what schedulers take for "start it again, it will go on".
 const SUSPENDED: u8 = 85;
+
+/// Who has a name that is wanted has so much time to end.
+const TAKEN_TIMEOUT: Duration = Duration::from_secs(2);
+const TAKEN_LOOK_PERIOD: Duration = Duration::from_millis(5);
 
 /// Everything around one running program.
 pub(crate) struct Session<'a> {
@@ -84,8 +92,7 @@ pub(crate) struct Session<'a> {
     /// Once the program can be found.
     watch: Option<Watch>,
     job: Option<Job>,
-    /// The command line that runs the program goes on with it the next time.
-    continues: bool,
+    called_as: CalledAs,
 }
 
 /// That signals and clients are heard.
@@ -95,14 +102,13 @@ struct Watch {
 
 impl<'a> Session<'a> {
     /// Prepares for a program that goes by `name`; fails early when it is sure that its snapshots could not be written.
-    /// The job is the program's if it has a name: this process has it to itself. `continues` says whether whoever starts it
-    /// does so again and again.
+    /// The job is the program's if it has a name: this process has it to itself.
     pub fn prepare(
         places: &'a Places,
         options: &'a Options,
         name: Option<String>,
         directories: &'a [Directory],
-        continues: bool,
+        called_as: CalledAs,
     ) -> Result<(Self, Option<Job>), Failure> {
         let output = match &options.output {
             Some(path) => Some(
@@ -119,7 +125,7 @@ impl<'a> Session<'a> {
         }
         let keeper = Arc::new(Keeper::new(kept, options.id_file.clone()));
         let grace = Arc::new(Grace::new(
-            options.saving.grace(continues),
+            options.saving.grace(called_as.goes_on_by_itself()),
             keeper.clone(),
             options.suspended_exit_code,
         ));
@@ -137,7 +143,7 @@ impl<'a> Session<'a> {
             grace,
             watch: None,
             job: None,
-            continues,
+            called_as,
         };
         let job = session.check(name)?;
         if let Some(directory) = &options.slots.directory {
@@ -159,7 +165,7 @@ impl<'a> Session<'a> {
             check_writable(&store)?;
             if let Some(name) = name {
                 check_name(&name)?;
-                job = Some(Job::open(&store, &name, &register::this_process())?);
+                job = Some(open_job(&store, &name)?);
                 self.grace.set_journal(store, name);
             }
         }
@@ -169,20 +175,29 @@ impl<'a> Session<'a> {
         Ok(job)
     }
 
-    /// Runs the program, which came from `origin`, to its end or its suspension and says how this process is to end.
+    /// Runs the program, which is ready to start there, to its end or its suspension and says how this process is to end.
     ///
     /// `label` is what `wsnap ps` shows as the module.
     pub fn run(
         mut self,
         instance: Instance,
-        origin: Origin,
+        start: &StartsAt,
         label: &str,
     ) -> Result<ExitCode, Failure> {
+        self.keeper.set_origin(start.image());
+        self.claim()?;
         // Whoever finds the program may ask it for a snapshot.
         self.requests.aim(Some(instance.handle()));
         self.watch(label)?;
         let ended = match self.await_slot()? {
-            true => self.attempt(instance, origin, None)?,
+            true => {
+                self.take_over(start)?;
+                let ended = self.attempt(instance, start.origin(), None)?;
+                if let (true, Some(job)) = (ended.is_own_end(), &mut self.job) {
+                    job.finished()?;
+                }
+                ended
+            }
             // Nothing has been computed since the program was started or resumed.
             false => self.suspended_before_it_ran(),
         };
@@ -219,10 +234,11 @@ impl<'a> Session<'a> {
 
     /// Waits until the program may run, and says whether it is to.
     pub fn await_slot(&mut self) -> Result<bool, Failure> {
-        match &mut self.slot {
-            Some(slot) => slot.wait(&self.requests),
-            None => Ok(true),
-        }
+        let Some(slot) = &mut self.slot else {
+            return Ok(true);
+        };
+        self.requests.set_waiting();
+        slot.wait(&self.requests)
     }
 
     /// Waits so long, without a slot, and says whether the program is still to run then.
@@ -230,6 +246,7 @@ impl<'a> Session<'a> {
         if let Some(slot) = &mut self.slot {
             slot.leave();
         }
+        self.requests.set_waiting();
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -239,17 +256,20 @@ impl<'a> Session<'a> {
             if self.requests.is_stop_wanted() {
                 return false;
             }
-            // Somebody wanted the slot that it had.
-            self.requests.take();
         }
     }
 
-    /// Somebody wants the program to stop before it has run at all.
+    /// The program, which does not run, is to go on from this image the next time; without one, from the beginning.
+    pub fn set_origin(&self, image: Option<ImageId>) {
+        self.keeper.set_origin(image);
+    }
+
+    /// Somebody wants the program to stop while it does not run.
     pub fn suspended_before_it_ran(&self) -> Ended {
         for request in self.requests.take() {
             request.answer(match self.keeper.latest() {
                 Some(taken) => Answer::image(&taken),
-                None => Answer::refusal(&Failure::new("the program does not run yet")),
+                None => Answer::NotBegun,
             });
         }
         output::message(NOTHING_COMPUTED);
@@ -283,10 +303,13 @@ impl<'a> Session<'a> {
     fn try_register(&mut self, label: &str) -> Result<Registration, Failure> {
         let keeper = self.keeper.clone();
         let requests = self.requests.clone();
-        let flags = self.words_to_go_on();
+        let words = Words {
+            to_go_on: self.words_to_go_on(),
+            to_start: own_words(),
+        };
         let store = self.store()?;
         let name = keeper.name().map(str::to_owned);
-        let (registration, listener) = register::register(store, name, label, flags)?;
+        let (registration, listener) = register::register(store, name, label, words)?;
         let desk = Desk {
             keeper,
             store: store.clone(),
@@ -306,35 +329,6 @@ impl<'a> Session<'a> {
     /// Nobody else gets the program's name as long as the session lasts.
     pub fn hold(&mut self, job: Job) {
         self.job = Some(job);
-    }
-
-    /// A program that is resumed from an image under another name has that image as its latest.
-    pub fn point_at(&self, store: &Store, image: ImageId) -> Result<(), Failure> {
-        match self.keeper.name() {
-            Some(name) if store.latest(name)? != Some(image) => Ok(store.set_name(name, image)?),
-            _ => Ok(()),
-        }
-    }
-
-    /// Where the program's standard output leads. Its file, if it has one, is cut back to what the program had written at the
-    /// snapshot of a record; to nothing for a program that starts.
-    pub fn cut_output(&mut self, record: Option<&Record>) -> Result<Stdio, Failure> {
-        let Some(output) = &mut self.output else {
-            return Ok(Stdio::Inherit);
-        };
-        let path = output.path().to_owned();
-        let failed = |error: &io::Error| Failure::io("write the output to", &path, error);
-        let bytes = match record {
-            None => 0,
-            Some(record) => match record.output_bytes {
-                Some(bytes) => bytes,
-                // Nobody knows what of it is the program's.
-                None => output.byte_len().map_err(|error| failed(&error))?,
-            },
-        };
-        output.cut_to(bytes).map_err(|error| failed(&error))?;
-        let descriptor = output.descriptor().map_err(|error| failed(&error))?;
-        Ok(Stdio::Descriptor(descriptor))
     }
 
     /// The program listens on these addresses: on those that were `chosen` where the flags left it open. Whoever resumes it is
@@ -365,6 +359,19 @@ pub(crate) fn origin(record: Option<&Record>) -> Origin {
 pub(crate) fn run_bare(mut instance: Instance, limits: &LimitArgs) -> Result<ExitCode, Failure> {
     instance.set_limits(limits.limits())?;
     Ok(Ended::of(instance.run())?.exit_code())
+}
+
+/// Takes a name. The process that has it may just be ending: whoever was told that its program has been suspended comes at once.
+fn open_job(store: &Store, name: &str) -> Result<Job, StoreError> {
+    let since = Instant::now();
+    loop {
+        match Job::open(store, name, &register::this_process()) {
+            Err(StoreError::JobTaken { .. }) if since.elapsed() < TAKEN_TIMEOUT => {
+                thread::sleep(TAKEN_LOOK_PERIOD);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn cannot_start(error: &io::Error) -> Failure {

@@ -3,19 +3,22 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use wsnap::Instance;
 use wsnap::snapshots::RecordId;
 use wsnap_supervision::{
-    Attempt, DEFAULT_WINDOW, Death, End, Host, Job, Options, Supervisor, Verdict,
+    Attempt, DEFAULT_WINDOW, Death, End, Finish, Host, Job, Kind, Options, Origin, Supervisor,
+    Verdict,
 };
 
+use crate::Cli;
 use crate::arguments::parse_duration;
+use crate::commands::run::Run;
 use crate::failure::{self, Failure};
 use crate::launch::FilesPolicy;
 use crate::output;
-use crate::session::Session;
 use crate::session::ended::Ended;
+use crate::session::{Session, TRAPPED};
 
 /// So many digits of a record's id are those of its image's.
 const IMAGE_DIGITS: usize = 12;
@@ -52,7 +55,7 @@ enum Restart {
     /// Never: whoever runs the command line the next time does so
     #[default]
     No,
-    /// When it traps or reaches a limit
+    /// When it traps, or reaches a limit other than one of time
     OnCrash,
     /// Also when it ends with an exit code other than 0
     OnFailure,
@@ -67,6 +70,25 @@ impl RestartArgs {
     /// Whether it goes on from what there is.
     pub fn continues(&self) -> bool {
         self.continues
+    }
+
+    /// The words of a command line that keeps the program running in the same way, but goes on from what there is; `own` are
+    /// those of this one. None if it is not kept running.
+    pub fn words_to_keep(&self, own: &[String]) -> Option<Vec<String>> {
+        if self.continues {
+            return Some(own.to_vec());
+        }
+        if !self.is_supervised() {
+            return None;
+        }
+        // Behind the subcommand: the word `run` can also be the name of something, where the flag would not be understood.
+        let places = own.iter().enumerate().filter(|(_, word)| *word == "run");
+        let mut candidates = places.map(|(place, _)| {
+            let mut words = own.to_vec();
+            words.insert(place + 1, "--continue".to_owned());
+            words
+        });
+        candidates.find(|words| is_continuing(words))
     }
 
     fn options(&self) -> Options {
@@ -88,6 +110,7 @@ pub(crate) fn run<'a>(
     launch: impl FnMut(&mut Session<'a>, &Attempt) -> Result<Instance, Failure>,
 ) -> Result<ExitCode, Failure> {
     if !arguments.continues {
+        // It is written down when the program begins to run.
         job.start_over()?;
     }
     let name = job.name().to_owned();
@@ -102,17 +125,23 @@ pub(crate) fn run<'a>(
     let finish = Supervisor::new(job, arguments.options()).run(&mut kept);
     let suspended = kept.suspended;
     kept.session.finish();
-    let finish = finish?;
-    if let Some(reason) = finish.given_up {
+    // Nobody gets the name before that.
+    let Finish {
+        output,
+        given_up,
+        job: _job,
+    } = finish?;
+    if let Some(reason) = given_up {
         Failure::new(format!("the program {name:?} has been given up: {reason}"))
             .hint(
                 "`wsnap log` shows which images are rejected, and why; `wsnap resume IMAGE` goes on from one all the same, and `wsnap run` without --continue starts from the beginning",
             )
             .print();
-        let code = finish.output.map_or(failure::OTHER, |ended| ended.code);
+        // Whoever runs the line again gets what tells a scheduler not to.
+        let code = output.map_or(TRAPPED, |ended| ended.code);
         return Ok(ExitCode::from(code));
     }
-    let ended = suspended.or(finish.output);
+    let ended = suspended.or(output);
     Ok(ended.map_or(ExitCode::from(failure::OTHER), |ended| ended.exit_code()))
 }
 
@@ -131,7 +160,7 @@ where
     L: FnMut(&mut Session<'a>, &Attempt) -> Result<Instance, Failure>,
 {
     /// None if somebody wants the program to stop before it runs.
-    type Ready = Option<(Instance, wsnap_supervision::Origin)>;
+    type Ready = Option<ReadyToRun>;
     type Output = Ended;
     type Error = Failure;
 
@@ -143,26 +172,37 @@ where
                 output::time(output::from_unix_ms(record.taken_at_ms))
             ));
         }
+        self.session
+            .set_origin(attempt.record.as_ref().map(|record| record.image));
+        self.session.check_output(attempt.output_bytes())?;
         self.session.set_preparing(true);
         let launched = (self.launch)(&mut self.session, attempt);
         self.session.set_preparing(false);
         let mut instance = launched?;
         instance.set_resume_count(attempt.resume_count);
+        self.session.claim()?;
         let may_run = self.session.await_slot()?;
-        Ok(may_run.then_some((instance, attempt.origin)))
+        Ok(may_run.then_some(ReadyToRun {
+            instance,
+            origin: attempt.origin,
+            output_bytes: attempt.output_bytes(),
+        }))
     }
 
     fn run(&mut self, ready: Self::Ready, job: &mut Job) -> Result<End<Ended>, Failure> {
-        let Some((instance, origin)) = ready else {
+        let Some(ready) = ready else {
             return Ok(End::Stopped(self.session.suspended_before_it_ran()));
         };
-        let ended = self.session.attempt(instance, origin, Some(job))?;
+        self.session.cut_output(ready.output_bytes)?;
+        let ended = self
+            .session
+            .attempt(ready.instance, ready.origin, Some(job))?;
         let ran = self.session.age().saturating_sub(job.attempt_age());
         Ok(ended.into_end(self.failures_count, ran))
     }
 
     fn died(&mut self, death: &Death, verdict: &Verdict) {
-        if death.kind != wsnap_supervision::Kind::Crash || !self.restarts {
+        if death.kind != Kind::Crash || !self.restarts {
             output::message(format_args!(
                 "the last attempt died: {}",
                 output::printable(&death.reason)
@@ -174,13 +214,33 @@ where
         }
     }
 
-    fn wait(&mut self, pause: Duration) -> bool {
+    fn wait(&mut self, job: &Job, pause: Duration) -> bool {
+        // Whoever wants it to stop meanwhile is told from where it will go on. If nobody knows, the attempt says why.
+        let newest = job.newest().ok().flatten();
+        self.session.set_origin(newest.map(|record| record.image));
         output::message(format_args!("trying again in {}", output::duration(pause)));
         let goes_on = self.session.wait(pause);
         if !goes_on {
             self.suspended = Some(self.session.suspended_before_it_ran());
         }
         goes_on
+    }
+}
+
+/// A program that is ready.
+pub(crate) struct ReadyToRun {
+    instance: Instance,
+    origin: Origin,
+    /// What the output file is to be cut to.
+    output_bytes: Option<u64>,
+}
+
+/// Whether these are the words of a command line of `run --continue`.
+fn is_continuing(words: &[String]) -> bool {
+    let words = std::iter::once("wsnap").chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(words) {
+        Ok(cli) => cli.run().is_some_and(Run::continues),
+        Err(_) => false,
     }
 }
 

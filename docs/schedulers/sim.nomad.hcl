@@ -16,8 +16,11 @@ job "sim" {
       mode     = "fail"
     }
 
+    # Not without end: a program that wsnap has given up stays given up.
     reschedule {
-      unlimited      = true
+      attempts       = 10
+      interval       = "24h"
+      unlimited      = false
       delay          = "30s"
       delay_function = "exponential"
       max_delay      = "10m"

@@ -2,7 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::error::{ResultExt, SlotsError};
 use crate::id::TicketId;
@@ -58,10 +62,8 @@ impl Directory {
     /// Whether the process of a ticket lives. A dead one's ticket is removed, with what it was asked.
     pub fn is_alive(&self, folder: &str, id: TicketId) -> Result<bool, SlotsError> {
         let path = self.ticket(folder, id);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error).during("open", &path),
+        let Some(file) = open_ticket(&path).during("open", &path)? else {
+            return Ok(false);
         };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -106,6 +108,29 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .append(true)
         .create(true)
         .open(path)
+}
+
+/// Opens a ticket; none if there is none. Something else by the name of one is nobody's ticket, and must not be waited for.
+fn open_ticket(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A symbolic link, or a socket.
+        Err(error)
+            if [Errno::LOOP, Errno::NXIO]
+                .map(Errno::raw_os_error)
+                .contains(&error.raw_os_error().unwrap_or(0)) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 /// Removes a file that may be gone already.

@@ -93,10 +93,10 @@ impl Ticket {
         let directory = self.directory();
         let mut changes = Changes::new(&directory.0)?;
         for folder in [WAITING, RUNNING] {
-            changes.watch(&directory.folder(folder))?;
+            changes.watch_tickets(&directory.folder(folder))?;
         }
         // For those who make fewer or more slots of it.
-        changes.watch(&directory.0)?;
+        changes.watch_replacements(&directory.0)?;
         let mut looks_again = false;
         loop {
             changes.clear();
@@ -182,7 +182,7 @@ impl Ticket {
         let directory = self.directory();
         let mut changes = Changes::new(&directory.0)?;
         let folder = directory.folder(ASKED);
-        changes.watch(&folder)?;
+        changes.watch_tickets(&folder)?;
         let over = eventfd(0, EventfdFlags::CLOEXEC).during("watch", &folder)?;
         let is_over = over.try_clone().during("watch", &folder)?;
         let id = self.id;

@@ -30,17 +30,27 @@ impl Changes {
         }
     }
 
-    /// From now on changes in this directory count, too: tickets that come and go, and the ends of processes that had
-    /// some, whose files the system closes then.
-    pub fn watch(&mut self, path: &Path) -> Result<(), SlotsError> {
-        let Some(watches) = &self.0 else {
-            return Ok(());
-        };
+    /// From now on changes among the tickets of this folder count, too: tickets that come and go, and the ends of processes that
+    /// had some, whose files the system closes then.
+    pub fn watch_tickets(&mut self, folder: &Path) -> Result<(), SlotsError> {
         let what = WatchFlags::CREATE
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVED_TO
             | WatchFlags::DELETE
             | WatchFlags::CLOSE_WRITE;
+        self.watch(folder, what)
+    }
+
+    /// From now on it counts, too, when a file of this directory is replaced. Nothing else that is done there does: whoever looks
+    /// for a slot opens the lock there, and would wake everybody who looks, itself included.
+    pub fn watch_replacements(&mut self, directory: &Path) -> Result<(), SlotsError> {
+        self.watch(directory, WatchFlags::MOVED_TO)
+    }
+
+    fn watch(&mut self, path: &Path, what: WatchFlags) -> Result<(), SlotsError> {
+        let Some(watches) = &self.0 else {
+            return Ok(());
+        };
         match inotify::add_watch(watches, path, what) {
             Ok(_) => Ok(()),
             Err(Errno::NOSPC | Errno::NOMEM) => {

@@ -7,15 +7,16 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::thread::gettid;
 use std::os::fd::AsFd;
-use wsnap_slots::{Slots, State, Waited};
+use wsnap_slots::{Slots, State, TicketId, Waited};
 
 const SLOTS: u32 = 3;
 const WORKERS: usize = 40;
@@ -212,4 +213,86 @@ fn fewer_slots_keep_everybody_running_and_more_let_the_next_in() {
     });
     Slots::create(&path, 2).expect("more");
     assert_eq!(waits.join().expect("no panic"), Waited::Running);
+}
+
+#[test]
+fn who_waits_for_a_slot_sleeps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slots = Slots::create(folder.path().join("slots"), 1).expect("slots");
+    let never = eventfd(0, EventfdFlags::empty()).expect("an eventfd");
+    let mut first = slots.enter(0).expect("a ticket");
+    assert_eq!(first.wait(never.as_fd()).expect("a slot"), Waited::Running);
+    let over = Arc::new(eventfd(0, EventfdFlags::empty()).expect("an eventfd"));
+    let (send, receive) = mpsc::channel();
+    let waits: Vec<_> = (0..3)
+        .map(|priority| {
+            let (mut ticket, over, send) = (
+                slots.enter(priority).expect("a ticket"),
+                over.clone(),
+                send.clone(),
+            );
+            thread::spawn(move || {
+                send.send(gettid().as_raw_nonzero()).expect("sent");
+                ticket.wait(over.as_fd()).expect("no error")
+            })
+        })
+        .collect();
+    let threads: Vec<_> = receive.iter().take(waits.len()).collect();
+    // They come to rest after they have seen each other come.
+    thread::sleep(Duration::from_millis(200));
+    let sleeps = || {
+        threads
+            .iter()
+            .map(|thread| sleeps_of(thread.get()))
+            .sum::<u64>()
+    };
+    let before = sleeps();
+    thread::sleep(Duration::from_millis(1500));
+    let woken = sleeps() - before;
+    rustix::io::write(&*over, &1u64.to_ne_bytes()).expect("written");
+    for wait in waits {
+        assert_eq!(wait.join().expect("no panic"), Waited::Woken);
+    }
+    // Once in a second each looks all the same.
+    assert!(woken < 60, "woken {woken} times");
+}
+
+/// How often a thread of this process has gone to sleep.
+fn sleeps_of(thread: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).expect("a thread");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.expect("a line").trim().parse().expect("a number")
+}
+
+#[test]
+fn what_is_no_ticket_but_has_the_name_of_one_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("slots");
+    let slots = Slots::create(&path, 1).expect("slots");
+    let never = eventfd(0, EventfdFlags::empty()).expect("an eventfd");
+    // More urgent than whoever comes later.
+    let ticket = slots.enter(9).expect("a ticket");
+    let id = ticket.id();
+    let names: Vec<String> = (0..3)
+        .map(|later| TicketId::new(9, id.arrived_ns + later, id.process).to_string())
+        .collect();
+    drop(ticket);
+    for name in ["waiting", "running"].map(|name| path.join(name)) {
+        fs::create_dir(name.join(&names[0])).expect("a folder");
+        mkfifo(&name.join(&names[1]));
+        std::os::unix::fs::symlink("nowhere", name.join(&names[2])).expect("a link");
+    }
+    let mut ticket = slots.enter(0).expect("a ticket");
+    assert_eq!(ticket.wait(never.as_fd()).expect("a slot"), Waited::Running);
+    assert_eq!(slots.entries().expect("entries").len(), 1);
+}
+
+fn mkfifo(path: &Path) {
+    let made = Command::new("mkfifo")
+        .arg(path)
+        .status()
+        .expect("mkfifo runs");
+    assert!(made.success());
 }

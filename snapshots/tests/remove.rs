@@ -4,9 +4,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use common::{empty_store, files_in, publish_seed, record};
-use wsnap_snapshots::{ImageId, RecordId, Removed, Store, StoreError};
+use wsnap_snapshots::{GcOptions, ImageId, RecordId, Removed, Store, StoreError};
 
 fn parents(store: &Store) -> Vec<Option<RecordId>> {
     store
@@ -192,21 +193,40 @@ fn a_damaged_or_missing_image_can_be_removed() {
 }
 
 #[test]
-fn nothing_is_removed_while_a_record_or_tag_is_unreadable() {
+fn nothing_is_removed_while_a_tag_is_unreadable() {
     let (_folder, store) = empty_store();
     let id = publish_seed(&store, 1);
-    for folder in ["records", "tags"] {
-        let bad = match folder {
-            "records" => "records/00000000000000000000000000000000.json",
-            _ => "tags/bad",
-        };
-        let bad = store.directory().join(bad);
-        fs::write(&bad, "?").unwrap();
-        match store.remove_image(id, true) {
-            Err(StoreError::Damaged { path, .. }) => assert_eq!(path, bad),
-            other => panic!("{other:?}"),
-        }
-        store.load(id).unwrap();
-        fs::remove_file(bad).unwrap();
+    let bad = store.directory().join("tags/bad");
+    fs::write(&bad, "?").unwrap();
+    match store.remove_image(id, true) {
+        Err(StoreError::Damaged { path, .. }) => assert_eq!(path, bad),
+        other => panic!("{other:?}"),
+    }
+    store.load(id).unwrap();
+}
+
+#[test]
+fn an_unreadable_record_of_another_image_keeps_nobody_from_removing() {
+    let (_folder, store) = empty_store();
+    let id = publish_seed(&store, 1);
+    let own = record(&store, id, None, 1, None);
+    let bad = store
+        .directory()
+        .join("records/00000000000000000000000000000000.json");
+    let own_path = store.directory().join(format!("records/{}.json", own.id));
+    for path in [&bad, &own_path] {
+        fs::write(path, "?").unwrap();
+    }
+    assert_eq!(store.remove_image(id, false).unwrap().records, [own.id]);
+    assert!(bad.exists() && !own_path.exists());
+    // As the thinning of autosaves does, for which every image stays.
+    let all_stay = GcOptions {
+        grace: Duration::MAX,
+        ..GcOptions::default()
+    };
+    store.gc(&all_stay).unwrap();
+    match store.gc(&GcOptions::default()) {
+        Err(StoreError::Damaged { path, .. }) => assert_eq!(path, bad),
+        other => panic!("{other:?}"),
     }
 }

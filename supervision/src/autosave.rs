@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use wsnap::{Handle, Moment};
+use wsnap::{Handle, Moment, Snapshot};
 
 /// How often a program is saved.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +36,26 @@ impl Pace {
     }
 }
 
+/// A snapshot that has been saved.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    /// Where the program stood.
+    pub moment: Moment,
+    /// How long it was kept from its work, and the disk busy.
+    pub cost: Duration,
+}
+
+impl Saved {
+    /// This snapshot has just become safe. How long it took until the program came by a point where its state could be captured
+    /// is no cost: it may have stood still all the time, for a more urgent one.
+    pub fn now(snapshot: &Snapshot<'_>) -> Self {
+        Self {
+            moment: snapshot.moment(),
+            cost: snapshot.pause() + snapshot.captured().elapsed(),
+        }
+    }
+}
+
 /// Saves a program at intervals, from a thread of its own, until this is dropped.
 pub struct Autosave {
     /// Nothing is ever sent: that it is dropped says that it is over.
@@ -44,7 +64,7 @@ pub struct Autosave {
 }
 
 impl Autosave {
-    /// Begins. `save` takes a snapshot, keeps it and returns its moment; it reports by itself when it cannot, and returns
+    /// Begins. `save` takes a snapshot, keeps it and says so; it reports by itself when it cannot, and returns
     /// none. It is not called as long as the program stands where it stood at the last snapshot.
     ///
     /// # Errors
@@ -53,20 +73,21 @@ impl Autosave {
     pub fn start(
         pace: Pace,
         handle: Handle,
-        mut save: impl FnMut() -> Option<Moment> + Send + 'static,
+        mut save: impl FnMut() -> Option<Saved> + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, is_stopped) = mpsc::channel();
         let run = move || {
-            let mut last = None;
+            let mut last: Option<Saved> = None;
             let mut pause = pace.interval;
             while is_stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                pause = pace.interval;
-                if last.is_some_and(|moment| handle.stands_since(moment)) {
+                if last.is_some_and(|last| handle.stands_since(last.moment)) {
+                    pause = pace.interval;
                     continue;
                 }
                 let since = Instant::now();
                 last = save();
-                pause = pace.pause_after(since.elapsed());
+                let cost = last.map_or_else(|| since.elapsed(), |saved| saved.cost);
+                pause = pace.pause_after(cost);
             }
         };
         let thread = thread::Builder::new()

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use wsnap::snapshots::{
-    Damage, History, ImageId, JobLock, NewRecord, Record, Rejection, Store, StoreError, StoredImage,
+    Damage, DecodeError, History, ImageId, JobLock, NewRecord, Record, Rejection, Store,
+    StoreError, StoredImage,
 };
 
-use crate::journal::{Ancestor, Death, Journal, Kind, Scratch, Verdict};
+use crate::journal::{Ancestor, Death, Journal, Kind, SCRATCH_RECORDS_MAX, Scratch, Verdict};
 use crate::keeper::{Origin, unix_ms};
 
 /// The program of one name in one store. Nobody else runs it as long as this is there.
@@ -16,7 +17,8 @@ pub struct Job {
     store: Store,
     name: String,
     journal: Journal,
-    has_journal: bool,
+    /// The journal cannot be read, and nobody has said yet that it does not matter.
+    damage: Option<StoreError>,
     _lock: JobLock,
 }
 
@@ -34,28 +36,34 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// How long the output file has to be, in bytes.
-    pub fn output_bytes(&self) -> u64 {
-        let record = self.record.as_ref();
-        record.and_then(|record| record.output_bytes).unwrap_or(0)
+    /// What the output file is to be cut to, in bytes; none if nobody knows what of it the program has printed.
+    pub fn output_bytes(&self) -> Option<u64> {
+        match &self.record {
+            Some(record) => record.output_bytes,
+            None => Some(0),
+        }
     }
 }
 
 impl Job {
-    /// Takes the name for this process and reads what is known of it. `holder` is what others are told who want it.
+    /// Takes the name for this process and reads what is known of it. `holder` is what others are told who want it. A journal
+    /// that is damaged is an error only to whoever wants to go on by it: [`Job::recover`], [`Job::next`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::JobTaken`]; [`StoreError::Damaged`] when the journal is; [`StoreError::InvalidName`];
-    /// [`StoreError::Io`].
+    /// [`StoreError::JobTaken`]; [`StoreError::InvalidName`]; [`StoreError::Io`].
     pub fn open(store: &Store, name: &str, holder: &str) -> Result<Self, StoreError> {
         let lock = store.lock_job(name, holder)?;
-        let journal = read(store, name)?;
+        let (journal, damage) = match read(store, name) {
+            Ok(journal) => (journal, None),
+            Err(error @ StoreError::Damaged { .. }) => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             store: store.clone(),
             name: name.to_owned(),
-            has_journal: journal.is_some(),
             journal: journal.unwrap_or_default(),
+            damage,
             _lock: lock,
         })
     }
@@ -71,33 +79,42 @@ impl Job {
     }
 
     /// The program is to be started from the beginning, whatever has been: its images up to now are those of another run,
-    /// and what was rejected or given up says nothing of this one.
+    /// and what was rejected or given up says nothing of this one. Nothing is written before [`Job::begin`] or [`Job::save`]:
+    /// a program that turns out not to run has lost nothing.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub fn start_over(&mut self) -> Result<(), StoreError> {
         let scratch = self.scratch()?;
-        self.journal = Journal::default();
-        if scratch.head.is_none() {
-            return self.forget();
+        self.forget();
+        if scratch.head.is_some() || !scratch.records.is_empty() {
+            self.journal.scratch = Some(scratch);
         }
-        self.journal.scratch = Some(scratch);
-        self.write()
+        Ok(())
     }
 
-    /// Somebody has decided from which image the program goes on: what was rejected or given up before does not matter.
+    /// Somebody has decided from which image the program goes on: what was rejected or given up before does not matter. Nothing
+    /// is written before [`Job::begin`] or [`Job::save`].
+    pub fn forget(&mut self) {
+        self.journal = Journal::default();
+        self.damage = None;
+    }
+
+    /// Writes down what is known, durably, for a program that nobody keeps running.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub fn forget(&mut self) -> Result<(), StoreError> {
-        self.journal = Journal::default();
-        if self.has_journal {
-            self.store.remove_job_journal(&self.name)?;
-            self.has_journal = false;
+    pub fn save(&self) -> Result<(), StoreError> {
+        if self.journal == Journal::default() {
+            return self.store.remove_job_journal(&self.name);
         }
-        Ok(())
+        self.write()
+    }
+
+    fn check_journal(&mut self) -> Result<(), StoreError> {
+        self.damage.take().map_or(Ok(()), Err)
     }
 
     /// An attempt that is still open ended with its process: what follows from that.
@@ -106,6 +123,7 @@ impl Job {
     ///
     /// [`StoreError`].
     pub fn recover(&mut self, window: Duration) -> Result<Option<(Death, Verdict)>, StoreError> {
+        self.check_journal()?;
         if self.journal.attempt.is_none() {
             return Ok(None);
         }
@@ -124,14 +142,15 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError`]; that an image is of another version of the format, too: nothing is wrong with it.
     pub fn next(
         &mut self,
         window: Duration,
         mut on_death: impl FnMut(&Death, &Verdict),
     ) -> Result<Attempt, StoreError> {
+        self.check_journal()?;
         loop {
-            let Some(record) = self.ancestors()?.into_iter().next() else {
+            let Some(record) = self.newest()? else {
                 return Ok(self.attempt(None, None));
             };
             let loaded = self.store.load(record.image).and_then(|image| {
@@ -143,6 +162,10 @@ impl Job {
                 Err(error) => error,
             };
             match error {
+                StoreError::Damaged {
+                    source: Damage::Decode(DecodeError::Version { .. }),
+                    ..
+                } => return Err(error),
                 StoreError::Missing { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::DamagedMemory { .. } => {
@@ -155,6 +178,16 @@ impl Job {
                 error => return Err(error),
             }
         }
+    }
+
+    /// The record of the snapshot that the program goes on from the next time, unless that turns out to be damaged; none for the
+    /// beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn newest(&self) -> Result<Option<Record>, StoreError> {
+        Ok(self.ancestors()?.into_iter().next())
     }
 
     fn attempt(&self, image: Option<Arc<StoredImage>>, record: Option<Record>) -> Attempt {
@@ -230,7 +263,7 @@ impl Job {
     ///
     /// [`StoreError`].
     pub fn goes_on(&mut self) -> Result<(), StoreError> {
-        let latest = self.ancestors()?.first().map(ancestor);
+        let latest = self.newest()?.as_ref().map(ancestor);
         self.journal.goes_on(latest, now_ms());
         self.write()
     }
@@ -277,43 +310,87 @@ impl Job {
     }
 
     /// The snapshots that the program can go on from, newest first: its latest and those that this came from, none of them
-    /// rejected.
+    /// rejected. Another program can have reached the same state, and its records are not this one's.
     fn ancestors(&self) -> Result<Vec<Record>, StoreError> {
         let Some(head) = self.store.latest(&self.name)? else {
             return Ok(Vec::new());
         };
-        let newest = match self.store.record_of(head)? {
-            Some(record) => record,
-            // Somebody has removed its record. The image is as good without.
-            None => {
-                let mut record = NewRecord::new(head, now_ms(), "found");
-                record.name = Some(self.name.clone());
-                match self.store.put_record(record) {
-                    Ok(record) => record,
-                    Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        let is_of_another_run = self.journal.scratch.is_some_and(|scratch| {
-            scratch.head == Some(head) && newest.taken_at_ms < scratch.at_ms
-        });
-        if is_of_another_run {
-            return Ok(Vec::new());
-        }
         let (records, _) = self.store.readable_records()?;
+        let mut own = records.iter().rev().filter(|record| self.is_own(record));
+        let newest = match own.find(|record| record.image == head) {
+            Some(record) => Some(record.clone()),
+            None => self.without_record(head, &records)?,
+        };
+        let Some(newest) = newest else {
+            return Ok(Vec::new());
+        };
         let history = History::new(&records);
-        let ancestry = history.ancestry(head);
-        Ok(ancestry
-            .filter(|record| record.rejected.is_none())
-            .cloned()
+        let older = history.lineage(newest.parent).cloned();
+        Ok(std::iter::once(newest.clone())
+            .chain(older)
+            .take_while(|record| !self.is_of_another_run(record))
+            .filter(|record| record.rejected.is_none() && self.is_own(record))
             .collect())
     }
 
+    /// What stands for the record of the latest image, which this program has none of that can be read. None if that image is of
+    /// another run.
+    fn without_record(
+        &self,
+        head: ImageId,
+        records: &[Record],
+    ) -> Result<Option<Record>, StoreError> {
+        let others = match self.store.record_of(head) {
+            Ok(others) => others,
+            Err(StoreError::Damaged { .. }) => {
+                // Nobody knows what the program had printed there. The snapshot before has all that it needs.
+                let is_usable = |record: &&Record| {
+                    self.is_own(record)
+                        && record.rejected.is_none()
+                        && !self.is_of_another_run(record)
+                };
+                if let Some(before) = records.iter().rev().find(is_usable) {
+                    return Ok(Some(before.clone()));
+                }
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let scratch = self.journal.scratch.as_ref();
+        if scratch.is_some_and(|scratch| scratch.head == Some(head)) {
+            return Ok(None);
+        }
+        // Somebody has removed its record, or pointed the name at the image of another program. It is as good without.
+        let mut record = NewRecord::new(head, now_ms(), "found");
+        record.name = Some(self.name.clone());
+        if let Some(others) = others {
+            record.ran_ms = others.ran_ms;
+            record.output_bytes = others.output_bytes;
+        }
+        match self.store.put_record(record) {
+            Ok(record) => Ok(Some(record)),
+            Err(StoreError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_own(&self, record: &Record) -> bool {
+        record.name.as_deref() == Some(&self.name)
+    }
+
+    fn is_of_another_run(&self, record: &Record) -> bool {
+        let scratch = self.journal.scratch.as_ref();
+        scratch.is_some_and(|scratch| scratch.is_before(record))
+    }
+
+    /// What there is of the program now.
     fn scratch(&self) -> Result<Scratch, StoreError> {
+        let records = self.store.records_named(&self.name)?;
+        let newest = records.iter().rev().take(SCRATCH_RECORDS_MAX);
         Ok(Scratch {
             head: self.store.latest(&self.name)?,
             at_ms: now_ms(),
+            records: newest.map(|record| record.id).collect(),
         })
     }
 
@@ -328,10 +405,8 @@ impl Job {
         }
     }
 
-    fn write(&mut self) -> Result<(), StoreError> {
-        write(&self.store, &self.name, &self.journal)?;
-        self.has_journal = true;
-        Ok(())
+    fn write(&self) -> Result<(), StoreError> {
+        write(&self.store, &self.name, &self.journal)
     }
 }
 

@@ -5,17 +5,21 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wsnap::snapshots::{ImageId, RecordId};
+use wsnap::snapshots::{ImageId, Record, RecordId};
 
 /// How near two crashes are that count as the same one, and how soon after a resume a crash tells against the image.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 /// So many times a program is tried at least, one after the other and without getting any further, before it is given up.
 pub const ATTEMPTS_MIN: u32 = 7;
-/// A program that has died so often without getting beyond where it died is given up, wherever each time was.
+/// A program that has died so often without getting beyond where it died is tried from the beginning once more and then given up,
+/// wherever each time was.
 pub const DEATHS_MAX: u32 = 50;
 /// An image from which so many attempts in a row ended with their process, none of which left a newer one, is rejected; the
 /// next one after twice as many, and so on.
 pub const UNKNOWN_DEATHS: u32 = 3;
+/// So many records of earlier runs are remembered: whoever removes more than that of a program's newest images by hand, and
+/// then lets it go on, gets one of those runs.
+pub(crate) const SCRATCH_RECORDS_MAX: usize = 1000;
 /// So many deaths are kept for reports.
 const DEATHS_KEPT: usize = 100;
 /// A reason is cut to so many characters: it can be a backtrace.
@@ -25,8 +29,7 @@ const REASON_CHARS_MAX: usize = 300;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Journal {
-    /// What the program's name pointed at when it was last started from the beginning, and when that was: images up to
-    /// there belong to another run of it.
+    /// What there was of the program when it was last started from the beginning: that belongs to another run of it.
     pub(crate) scratch: Option<Scratch>,
     /// The attempt that is being made, or that ended with its process.
     pub(crate) attempt: Option<OpenAttempt>,
@@ -42,10 +45,22 @@ pub struct Journal {
     given_up: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Scratch {
+    /// The image that the program's name pointed at.
     pub head: Option<ImageId>,
     pub at_ms: u64,
+    /// The newest records of the program, no more than [`SCRATCH_RECORDS_MAX`].
+    #[serde(default)]
+    pub records: Vec<RecordId>,
+}
+
+impl Scratch {
+    /// Whether a snapshot of the program is one of a run before.
+    pub fn is_before(&self, record: &Record) -> bool {
+        let is_head = self.head == Some(record.image) && record.taken_at_ms < self.at_ms;
+        is_head || self.records.contains(&record.id)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +90,8 @@ struct Trouble {
 pub enum Kind {
     /// It trapped, reached a limit, or ended itself with a failure where that counts.
     Crash,
+    /// The time that it may take was up.
+    OutOfTime,
     /// Its image is damaged or missing.
     Image,
     /// It ended with its process: killed, or the machine went down. Nobody knows when.
@@ -207,7 +224,16 @@ impl Journal {
             Kind::Image => Verdict::GoOn {
                 rejected: up_to(attempt.from, ancestors),
             },
-            Kind::Crash => self.crashed(attempt, death.ran_ms, ancestors, window_ms),
+            // It gets further with each attempt.
+            Kind::OutOfTime if has_progressed(attempt, ancestors) => {
+                self.forget_unknown_deaths();
+                Verdict::GoOn {
+                    rejected: Vec::new(),
+                }
+            }
+            Kind::Crash | Kind::OutOfTime => {
+                self.crashed(attempt, death.ran_ms, ancestors, window_ms)
+            }
         };
         let (Verdict::GoOn { rejected } | Verdict::GiveUp { rejected, .. }) = &verdict;
         death.rejected.clone_from(rejected);
@@ -222,9 +248,7 @@ impl Journal {
 
     /// A process that is gone says nothing about the program, unless that happens again and again.
     fn vanished(&mut self, attempt: OpenAttempt, ancestors: &[Ancestor]) -> Verdict {
-        let newest = ancestors.first().map(|newest| newest.record);
-        let has_progressed = newest != attempt.from;
-        if has_progressed {
+        if has_progressed(attempt, ancestors) {
             self.forget_unknown_deaths();
             return Verdict::GoOn {
                 rejected: Vec::new(),
@@ -252,8 +276,7 @@ impl Journal {
     ) -> Verdict {
         self.forget_unknown_deaths();
         let age_ms = attempt.from_age_ms.saturating_add(ran_ms);
-        let has_progressed = ancestors.first().map(|newest| newest.record) != attempt.from;
-        let is_soon = ran_ms < window_ms && !has_progressed;
+        let is_soon = ran_ms < window_ms && !has_progressed(attempt, ancestors);
         let is_past = |trouble: &Trouble| age_ms > trouble.high_ms.saturating_add(window_ms);
         let Some(before) = self.trouble.filter(|trouble| !is_past(trouble)) else {
             self.trouble = Some(Trouble {
@@ -281,13 +304,21 @@ impl Journal {
             true => up_to(attempt.from, ancestors),
             false => Vec::new(),
         };
-        let from_the_beginning = counts && attempt.from.is_none();
+        let from_the_beginning = attempt.from.is_none();
         if trouble.crashes >= DEATHS_MAX {
-            let reason =
-                format!("it has crashed {DEATHS_MAX} times without getting further than before");
+            if !from_the_beginning {
+                // With so many snapshots it would take as many attempts again to get there.
+                return Verdict::GoOn {
+                    rejected: up_to(None, ancestors),
+                };
+            }
+            let reason = format!(
+                "it has crashed {} times without getting further than before, the last time after a start from the beginning",
+                trouble.crashes
+            );
             return Verdict::GiveUp { rejected, reason };
         }
-        if from_the_beginning && trouble.crashes >= ATTEMPTS_MIN {
+        if counts && from_the_beginning && trouble.crashes >= ATTEMPTS_MIN {
             let reason = format!(
                 "it has crashed {} times without getting further, the last time after a start from the beginning",
                 trouble.crashes
@@ -296,6 +327,11 @@ impl Journal {
         }
         Verdict::GoOn { rejected }
     }
+}
+
+/// Whether an attempt has left a newer snapshot than the one that it went on from.
+fn has_progressed(attempt: OpenAttempt, ancestors: &[Ancestor]) -> bool {
+    ancestors.first().map(|newest| newest.record) != attempt.from
 }
 
 /// The snapshots from the newest to the one that an attempt went on from: all if that was the beginning.

@@ -32,6 +32,9 @@ pub struct Keeper {
     name: Option<String>,
     labels: BTreeMap<String, String>,
     output: Option<OutputFile>,
+    /// One after the other. Held while an image is written, which can take long.
+    keeping: Mutex<()>,
+    /// Held for moments only: others want to know while an image is written.
     state: Mutex<State>,
 }
 
@@ -113,6 +116,7 @@ impl Keeper {
             name,
             labels,
             output: None,
+            keeping: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -174,6 +178,21 @@ impl Keeper {
             .map_or(state.origin, |(_, id)| Some(*id))
     }
 
+    /// Makes durable what the program has printed to its output file, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`KeepError::Output`].
+    pub fn sync_output(&self) -> Result<(), KeepError> {
+        let Some(output) = &self.output else {
+            return Ok(());
+        };
+        output.sync().map_err(|source| KeepError::Output {
+            path: output.path().to_owned(),
+            source,
+        })
+    }
+
     /// Stores a snapshot and whatever refers to it: durably, when this returns. `trigger` says what caused it.
     ///
     /// # Errors
@@ -186,37 +205,40 @@ impl Keeper {
         trigger: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Kept, KeepError> {
-        let mut state = self.state();
+        let captured = snapshot.captured();
+        // While the program is where it was captured, or not far from it.
+        let ran_ms = self.state().clock.age_ms(captured);
+        let _keeping = locked(&self.keeping);
         // Nobody may delete the image before record and name point at it.
         let _lock = store.lock_shared().map_err(wsnap::Error::from)?;
         let stored = snapshot.publish(store)?;
         let image = stored.image.id();
-        let captured = snapshot.captured();
-        // Another thread may have been faster with a later one.
-        let is_latest = state.latest.is_none_or(|latest| latest <= captured);
         let mut record = NewRecord::new(image, unix_ms(snapshot.taken_at()), trigger);
-        record.parent = state.parent(captured);
         record.name.clone_from(&self.name);
         record.labels.clone_from(&self.labels);
         record.labels.extend(labels.clone());
         record.added_bytes = stored.added_bytes;
-        record.ran_ms = state.clock.age_ms(captured);
-        if let Some(output) = &self.output {
+        record.ran_ms = ran_ms;
+        let (parent, output_before, is_latest) = {
+            let state = self.state();
+            // Another thread may have been faster with a later one.
+            let is_latest = state.latest.is_none_or(|latest| latest <= captured);
+            (state.parent(captured), state.output_before, is_latest)
+        };
+        record.parent = parent;
+        if self.output.is_some() {
             // A record that promises more than there is would be worse than none.
-            output.sync().map_err(|source| KeepError::Output {
-                path: output.path().to_owned(),
-                source,
-            })?;
-            record.output_bytes = Some(state.output_before + snapshot.stdout_bytes());
+            self.sync_output()?;
+            record.output_bytes = Some(output_before + snapshot.stdout_bytes());
         }
         let but = |source| KeepError::Reference { image, source };
         let record = store.put_record(record).map_err(but)?.id;
-        state.add(captured, record);
+        self.state().add(captured, record);
         if is_latest {
             if let Some(name) = &self.name {
                 store.set_name(name, image).map_err(but)?;
             }
-            state.latest = Some(captured);
+            self.state().latest = Some(captured);
         }
         Ok(Kept {
             image,
@@ -226,9 +248,13 @@ impl Keeper {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What is kept is whole at every moment, even if a thread died while it held the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is kept is whole at every moment, even if a thread died while it held the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Milliseconds since 1970; 0 for times before.

@@ -21,7 +21,7 @@
 //! use wsnap::wasi::{Grants, SavedState, Wasi, WasiConfig};
 //! use wsnap::{Call, Engine, EngineConfig, Instance, Outcome, Program, WASI_SECTION};
 //! use wsnap_supervision::{
-//!     AUTOSAVE_TRIGGER, Attempt, Autosave, End, Host, Job, Keeper, Options, Pace, Supervisor,
+//!     AUTOSAVE_TRIGGER, Attempt, Autosave, End, Host, Job, Keeper, Options, Pace, Saved, Supervisor,
 //! };
 //! # use wsnap_supervision::snapshots::Store;
 //!
@@ -50,7 +50,7 @@
 //!         let autosave = Autosave::start(Pace::default(), handle.clone(), move || {
 //!             let snapshot = handle.snapshot().ok()?;
 //!             keeper.keep(&store, &snapshot, AUTOSAVE_TRIGGER, &Default::default()).ok()?;
-//!             Some(snapshot.moment())
+//!             Some(Saved::now(&snapshot))
 //!         })?;
 //!         let outcome = instance.run()?;
 //!         drop(instance);
@@ -82,7 +82,7 @@ mod run_clock;
 mod supervisor;
 mod thinning;
 
-pub use autosave::{Autosave, Pace};
+pub use autosave::{Autosave, Pace, Saved};
 pub use backoff::Backoff;
 pub use job::{Attempt, Job};
 pub use journal::{

@@ -52,13 +52,12 @@ impl OutputFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Cuts the file to what a program had printed whose record says `bytes`; to nothing for one that starts. What comes
-    /// next is written behind that. It is durable on return.
+    /// Whether the file can be cut to so many bytes: returns how many it has.
     ///
     /// # Errors
     ///
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file is shorter: something of it is lost.
-    pub fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
+    pub fn check_holds(&self, bytes: u64) -> io::Result<u64> {
         let len = self.byte_len()?;
         if len < bytes {
             return Err(io::Error::new(
@@ -66,6 +65,17 @@ impl OutputFile {
                 format!("it has {len} bytes, but the program had written {bytes}"),
             ));
         }
+        Ok(len)
+    }
+
+    /// Cuts the file to what a program had printed whose record says `bytes`; to nothing for one that starts. What comes
+    /// next is written behind that. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file is shorter: something of it is lost.
+    pub fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
+        let len = self.check_holds(bytes)?;
         if len > bytes {
             self.file.set_len(bytes)?;
             self.file.sync_all()?;

@@ -48,6 +48,15 @@ pub enum End<T> {
         /// How long this attempt ran, if that is not all the time since it was prepared.
         ran: Option<Duration>,
     },
+    /// The time that the program may take here is up. It is not tried again before somebody runs its job the next time.
+    OutOfTime {
+        /// What whoever runs it is told.
+        output: T,
+        /// What happened, for people.
+        reason: String,
+        /// As above.
+        ran: Option<Duration>,
+    },
 }
 
 impl End<Outcome> {
@@ -91,8 +100,8 @@ pub trait Host {
     /// The program has died, and this follows.
     fn died(&mut self, _death: &Death, _verdict: &Verdict) {}
 
-    /// Waits before the next attempt, and says whether there is to be one now.
-    fn wait(&mut self, pause: Duration) -> bool {
+    /// Waits before the next attempt of the job's program, and says whether there is to be one now.
+    fn wait(&mut self, _job: &Job, pause: Duration) -> bool {
         thread::sleep(pause);
         true
     }
@@ -105,6 +114,8 @@ pub struct Finish<T> {
     pub output: Option<T>,
     /// Why the program is not tried any more, if it was given up.
     pub given_up: Option<String>,
+    /// The program's name is this process's until this is dropped.
+    pub job: Job,
 }
 
 /// Keeps the program of a job running.
@@ -132,13 +143,12 @@ impl Supervisor {
         }
         let mut output = None;
         loop {
-            if let Some(reason) = self.job.journal().given_up() {
-                let given_up = Some(reason.to_owned());
-                return Ok(Finish { output, given_up });
+            if self.job.journal().given_up().is_some() {
+                return Ok(self.finish(output));
             }
             let pause = self.pause();
-            if !pause.is_zero() && !host.wait(pause) {
-                return Ok(stopped(output));
+            if !pause.is_zero() && !host.wait(&self.job, pause) {
+                return Ok(self.finish(output));
             }
             let attempt = self
                 .job
@@ -156,11 +166,11 @@ impl Supervisor {
             match end {
                 End::Finished(last) => {
                     self.job.finished()?;
-                    return Ok(stopped(Some(last)));
+                    return Ok(self.finish(Some(last)));
                 }
                 End::Stopped(last) => {
                     self.job.stopped()?;
-                    return Ok(stopped(Some(last)));
+                    return Ok(self.finish(Some(last)));
                 }
                 End::Died {
                     output: last,
@@ -169,11 +179,19 @@ impl Supervisor {
                 } => {
                     output = Some(last);
                     let ran = ran.unwrap_or_else(|| since.elapsed());
-                    self.died(host, reason, ran)?;
+                    self.died(host, Kind::Crash, reason, ran)?;
                     if !self.options.restart {
-                        let given_up = self.job.journal().given_up().map(str::to_owned);
-                        return Ok(Finish { output, given_up });
+                        return Ok(self.finish(output));
                     }
+                }
+                End::OutOfTime {
+                    output: last,
+                    reason,
+                    ran,
+                } => {
+                    let ran = ran.unwrap_or_else(|| since.elapsed());
+                    self.died(host, Kind::OutOfTime, reason, ran)?;
+                    return Ok(self.finish(Some(last)));
                 }
             }
         }
@@ -182,14 +200,23 @@ impl Supervisor {
     fn died<H: Host>(
         &mut self,
         host: &mut H,
+        kind: Kind,
         reason: String,
         ran: Duration,
     ) -> Result<(), StoreError> {
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-        let death = Death::new(Kind::Crash, reason, now_ms(), ran_ms);
+        let death = Death::new(kind, reason, now_ms(), ran_ms);
         let verdict = self.job.died(death.clone(), self.options.window)?;
         host.died(&death, &verdict);
         Ok(())
+    }
+
+    fn finish<T>(self, output: Option<T>) -> Finish<T> {
+        Finish {
+            output,
+            given_up: self.job.journal().given_up().map(str::to_owned),
+            job: self.job,
+        }
     }
 
     /// How long the next attempt has to wait: less if time has passed since the last one died.
@@ -201,13 +228,6 @@ impl Supervisor {
         let pause = self.options.backoff.pause(journal.failures());
         let passed = Duration::from_millis(now_ms().saturating_sub(last.at_ms));
         pause.saturating_sub(passed)
-    }
-}
-
-fn stopped<T>(output: Option<T>) -> Finish<T> {
-    Finish {
-        output,
-        given_up: None,
     }
 }
 

@@ -185,3 +185,34 @@ fn a_program_that_crashes_here_and_there_without_getting_further_is_given_up_in_
     }
     assert!(crashes >= DEATHS_MAX);
 }
+
+#[test]
+fn a_program_with_more_snapshots_than_attempts_is_tried_from_its_beginning_before_it_is_given_up() {
+    let mut model = Model::new(1_000);
+    let mut crashes = 1;
+    while !model.attempt(Kind::Crash, 100_500) {
+        crashes += 1;
+        assert!(crashes <= DEATHS_MAX * 2, "{:?}", model.begins);
+    }
+    assert_eq!(crashes, DEATHS_MAX + 1);
+    let resumed = &model.begins[1..model.begins.len() - 1];
+    assert!(resumed.iter().all(|begin| *begin > 0), "{resumed:?}");
+    assert_eq!(model.begins.last(), Some(&0));
+}
+
+#[test]
+fn a_program_that_has_little_time_at_once_but_gets_further_is_never_driven_back() {
+    let mut model = Model::new(1_000);
+    // Shorter than the window in which crashes count as the same.
+    for attempt in 1..50 {
+        assert!(!model.attempt(Kind::OutOfTime, attempt * 5_000));
+        assert_eq!(model.snapshots[0].age_ms, attempt * 5_000 - 1_000);
+    }
+    // It comes no further any more.
+    let mut attempts = 0;
+    let mut model = Model::new(u64::MAX / 4);
+    while !model.attempt(Kind::OutOfTime, 60_000) {
+        attempts += 1;
+        assert!(attempts < ATTEMPTS_MIN);
+    }
+}

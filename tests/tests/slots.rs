@@ -273,3 +273,132 @@ fn a_program_that_waits_after_a_crash_keeps_nobody_from_its_slot() {
     assert!(!urgent.has_ended(), "it has not been waited for");
     let _ = urgent.wait().expect(TRAPPED);
 }
+
+/// The causes of the snapshots of a program, oldest first.
+fn triggers(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let log = sandbox.wsnap().args(["log", "--json", name]).run();
+    let log: Value = serde_json::from_slice(&log.expect(0).stdout).expect("JSON");
+    let entries = log.as_array().expect("a list").iter();
+    entries
+        .map(|entry| entry["trigger"].as_str().expect("a text").to_owned())
+        .collect()
+}
+
+#[test]
+fn a_program_that_made_room_is_saved_again_once_it_goes_on() {
+    let sandbox = Sandbox::new();
+    sandbox.write("long.wat", Job::new(300, 10_000_000).wat());
+    sandbox.write("urgent.wat", Job::new(200, 10_000_000).wat());
+    let _ = sandbox
+        .wsnap()
+        .args(["compile", "urgent.wat"])
+        .run()
+        .expect(0);
+    make_slots(&sandbox, "1");
+    let flags = [
+        "--every",
+        "100ms",
+        "--keep-saved",
+        "1000",
+        "--slots",
+        "slots",
+    ];
+    let long = sandbox.wsnap().args(["run", "--name", "long"]).args(flags);
+    let mut long = long.arg("long.wat").start();
+    long.wait_for("has printed a line", |output| !output.is_empty());
+    let urgent = ["run", "--slots", "slots", "--priority", "1", "urgent.wat"];
+    let _ = sandbox.wsnap().args(urgent).run().expect(0);
+    let _ = long.wait().expect(0);
+    let triggers = triggers(&sandbox, "long");
+    let preempted = triggers.iter().position(|trigger| trigger == "preempted");
+    let after = &triggers[preempted.expect("it made room")..];
+    let saved = after.iter().filter(|trigger| *trigger == "every").count();
+    // It still has two seconds to run, and has stood still for as long.
+    assert!(saved >= 3, "{triggers:?}");
+}
+
+#[test]
+fn a_program_that_waits_in_line_is_stopped_with_all_others_and_goes_on_with_them() {
+    let sandbox = Sandbox::new();
+    sandbox.write("long.wat", Job::new(250, 10_000_000).wat());
+    sandbox.write("job.wat", JOB.wat());
+    let bare = |module| {
+        sandbox
+            .wsnap()
+            .args(["run", "--bare", module])
+            .run()
+            .expect(0)
+            .stdout
+    };
+    let (long, job) = (bare("long.wat"), bare("job.wat"));
+    make_slots(&sandbox, "1");
+    let start = |name: &str, flags: &[&str], module| {
+        let command = sandbox
+            .wsnap()
+            .args(["run", "--name", name, "--output", name]);
+        let command = command.args(["--slots", "slots"]).args(flags);
+        command.arg(module).start()
+    };
+    let has_printed =
+        |name: &str| fs::read(sandbox.path(name)).is_ok_and(|output| !output.is_empty());
+    let wait_until = |what: &str, condition: &dyn Fn() -> bool| {
+        let since = Instant::now();
+        while !condition() {
+            assert!(since.elapsed() < TIME_MAX, "never {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // One that runs, one that made room for it, and two that never had a slot.
+    let low = start("low", &["--priority", "-1"], "long.wat");
+    wait_until("printed", &|| has_printed("low"));
+    let long_one = start("long", &["--every", "1s"], "long.wat");
+    wait_until("printed", &|| has_printed("long"));
+    let kept = start(
+        "kept",
+        &["--restart", "on-crash", "--priority", "-2"],
+        "job.wat",
+    );
+    let plain = start("plain", &["--priority", "-2"], "job.wat");
+    wait_until("all wait", &|| states(&sandbox).len() == 4);
+    let stopped = sandbox
+        .wsnap()
+        .args(["snap", "--all", "--stop", "--json"])
+        .run();
+    let stopped: Value = serde_json::from_slice(&stopped.expect(0).stdout).expect("JSON");
+    let programs = stopped.as_array().expect("a list");
+    assert_eq!(programs.len(), 4, "{stopped}");
+    for program in programs {
+        let begun = ["low", "long"].contains(&program["name"].as_str().expect("a name"));
+        assert_eq!(program["id"].is_string(), begun, "{program}");
+    }
+    for running in [low, long_one, kept, plain] {
+        let _ = running.wait().expect(85);
+    }
+    let list = fs::read(sandbox.store().join("running/rollout.stopped")).expect("a list");
+    let list: Value = serde_json::from_slice(&list).expect("JSON");
+    let words = |name: &str| {
+        let entries = list.as_array().expect("a list");
+        let entry = entries.iter().find(|entry| entry["name"] == name);
+        entry.expect("it is in the list")["words"].to_string()
+    };
+    assert!(
+        words("long").contains("\"resume\"") && words("long").contains("--every"),
+        "{list}"
+    );
+    assert!(
+        words("kept").contains("\"run\"") && words("kept").contains("--restart"),
+        "{list}"
+    );
+    let _ = sandbox.wsnap().args(["resume", "--all"]).run().expect(0);
+    let ends = [
+        ("low", &long),
+        ("long", &long),
+        ("kept", &job),
+        ("plain", &job),
+    ];
+    for (name, expected) in ends {
+        let is_whole = || fs::read(sandbox.path(name)).is_ok_and(|output| output == *expected);
+        wait_until("ended right", &is_whole);
+    }
+    wait_until("all have ended", &|| states(&sandbox).is_empty());
+}

@@ -4,11 +4,11 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use wsnap_tests::guests::run as run_of;
 use wsnap_tests::jobs::Job;
-use wsnap_tests::wsnap::{Finished, Running, SUSPENDED, Sandbox, TRAPPED, Wsnap};
+use wsnap_tests::wsnap::{Finished, Running, SUSPENDED, Sandbox, TRAPPED, Wsnap, binary};
 
 /// Lines at about a hundred a second.
 const JOB: Job = Job::new(200, 10_000_000);
@@ -181,7 +181,7 @@ fn a_program_that_traps_at_once_walks_back_starts_over_and_is_given_up_across_re
     // What has been given up is not tried again, and says so.
     run(&sandbox, &flags)
         .run()
-        .expect_one_error(1, &["given up", "crashed"]);
+        .expect_one_error(TRAPPED, &["given up", "crashed"]);
     let table = sandbox.wsnap().arg("log").run().expect(0).text();
     assert!(
         table.contains('×') && table.contains("unreachable"),
@@ -256,10 +256,11 @@ fn a_supervisor_that_is_killed_in_between_does_not_try_rejected_images_again() {
 
 #[test]
 fn of_two_processes_that_continue_one_name_one_wins_and_the_other_names_it() {
-    let (sandbox, expected) = sandbox(&JOB);
-    for _ in 0..3 {
+    let (sandbox, expected) = sandbox(&Job { rounds: 800, ..JOB });
+    for _ in 0..2 {
+        // Longer than anybody waits for one that may just be ending.
         let mut both: Vec<Running> = (0..2)
-            .map(|_| run(&sandbox, &["--continue", "--stop-at", "after=600ms"]).start())
+            .map(|_| run(&sandbox, &["--continue", "--stop-at", "after=3s"]).start())
             .collect();
         let pids = both.iter_mut().map(Running::pid).collect::<Vec<_>>();
         let finished: Vec<Finished> = both.into_iter().map(Running::wait).collect();
@@ -461,4 +462,279 @@ fn a_signal_ends_a_program_at_once_that_is_still_compiled() {
     );
     let cached = fs::read_dir(sandbox.path("cache")).map_or(0, Iterator::count);
     assert_eq!(cached, 0, "it was compiled to the end");
+}
+
+/// `wsnap run --continue …` went on from an image, and the output is right in the end.
+fn goes_on_and_ends_right(sandbox: &Sandbox, expected: &[u8]) {
+    let finished = run(sandbox, &["--continue"]).run().expect(0);
+    assert!(
+        finished.stderr.contains("going on from image"),
+        "{}",
+        finished.describe()
+    );
+    assert!(output(sandbox) == expected, "{}", finished.describe());
+}
+
+#[test]
+fn a_time_limit_that_kills_loses_no_progress() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let flags = ["--continue", "--every", "50ms", "--timeout", "700ms"];
+    for restart in ["no", "on-crash"] {
+        // The time is that of the process, which does not try again.
+        let finished = run(&sandbox, &flags).args(["--restart", restart]).run();
+        let finished = finished.expect(TRAPPED);
+        assert!(
+            finished.stderr.contains("time is up"),
+            "{}",
+            finished.describe()
+        );
+        assert!(
+            !finished.stderr.contains("trying again"),
+            "{}",
+            finished.describe()
+        );
+    }
+    goes_on_and_ends_right(&sandbox, &expected);
+}
+
+#[test]
+fn an_image_that_cannot_be_written_where_a_flag_said_so_loses_no_progress() {
+    let (sandbox, expected) = sandbox(&Job::new(60, 30_000_000));
+    let shell = sandbox
+        .command("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    let command = shell
+        .arg(binary())
+        .args(["run", "--name", "job", "--output", "out"]);
+    let flags = [
+        "--continue",
+        "--every",
+        "100ms",
+        "--stop-at",
+        "after=1s",
+        "job.wat",
+    ];
+    let mut running = command.args(flags).start();
+    wait_until("saved", || saved(&sandbox) >= 1);
+    let limit = Rlimit {
+        current: Some(1000),
+        maximum: None,
+    };
+    let pid = i32::try_from(running.pid()).expect("a process id");
+    prlimit(Pid::from_raw(pid), Resource::Fsize, limit).expect("a limit");
+    let _ = running.wait().expect(1);
+    goes_on_and_ends_right(&sandbox, &expected);
+}
+
+#[test]
+fn a_command_line_that_fails_destroys_neither_output_nor_progress() {
+    let (sandbox, expected) = sandbox(&JOB);
+    sandbox.write(
+        "bad.wat",
+        r#"(module (import "nowhere" "nothing" (func)) (func (export "_start")))"#,
+    );
+    let stop = ["--stop-at", "after=700ms"];
+    let _ = run(&sandbox, &stop).run().expect(SUSPENDED);
+    let printed = output(&sandbox);
+    assert!(!printed.is_empty());
+    let named = ["run", "--name", "job", "--output", "out"];
+    for flags in [&[][..], &["--restart", "on-crash"], &["--continue"]] {
+        let finished = sandbox.wsnap().args(named).args(flags).arg("bad.wat").run();
+        let _ = finished.expect(1);
+        assert_eq!(output(&sandbox), printed, "{flags:?}");
+    }
+    let resumed = sandbox.wsnap().args(["resume", "--output", "out"]);
+    let resumed = resumed
+        .args(["--tcplisten", "256.256.256.256:1", "job"])
+        .run();
+    assert_ne!(resumed.code(), Some(0));
+    assert_eq!(output(&sandbox), printed);
+    goes_on_and_ends_right(&sandbox, &expected);
+}
+
+#[test]
+fn two_programs_that_come_to_one_state_go_on_by_their_own_records() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let stop = ["--deterministic", "--stop-at", "safepoint=100000000"];
+    let of = |name: &str, output: &str| {
+        let command = sandbox
+            .wsnap()
+            .args(["run", "--name", name, "--output", output]);
+        command.args(stop).arg("job.wat").run().expect(SUSPENDED)
+    };
+    let _ = of("job", "out");
+    // The same state, but where it printed there is nothing of it.
+    sandbox.write("other", "a line that is not the program's\n");
+    let _ = of("other", "other");
+    let other = sandbox
+        .wsnap()
+        .args(["run", "--name", "third", "--deterministic"]);
+    let _ = other
+        .args(&stop[1..])
+        .arg("job.wat")
+        .run()
+        .expect(SUSPENDED);
+    let images: Vec<Value> = log(&sandbox)
+        .iter()
+        .map(|entry| entry["image"].clone())
+        .collect();
+    assert!(
+        images.len() == 3 && images.iter().all(|image| *image == images[0]),
+        "{images:?}"
+    );
+    let finished = run(&sandbox, &["--continue", "--deterministic"])
+        .run()
+        .expect(0);
+    assert!(
+        finished.stderr.contains("going on from image"),
+        "{}",
+        finished.describe()
+    );
+    assert!(output(&sandbox) == expected, "{}", finished.describe());
+}
+
+#[test]
+fn a_program_that_was_just_stopped_is_resumed_from_where_it_stopped() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let mut running = run(&sandbox, &[]).start();
+    for _ in 0..6 {
+        wait_until("prints", || {
+            sandbox.path("out").exists() && !output(&sandbox).is_empty()
+        });
+        wait_until("can be stopped", || {
+            sandbox.wsnap().args(["snap", "--stop", "job"]).run().code() == Some(0)
+        });
+        // At once: the process may still be there.
+        let next = sandbox
+            .wsnap()
+            .args(["resume", "--output", "out", "job"])
+            .start();
+        let _ = running.wait().expect(SUSPENDED);
+        running = next;
+    }
+    let _ = running.wait().expect(0);
+    assert_eq!(output(&sandbox), expected);
+}
+
+#[test]
+fn a_program_that_finished_without_being_kept_running_is_not_gone_on_with() {
+    for resumes in [false, true] {
+        let (sandbox, expected) = sandbox(&JOB);
+        if resumes {
+            let _ = run(&sandbox, &["--stop-at", "after=500ms"])
+                .run()
+                .expect(SUSPENDED);
+            let resume = ["resume", "--every", "100ms", "--output", "out", "job"];
+            let _ = sandbox.wsnap().args(resume).run().expect(0);
+        } else {
+            let _ = run(&sandbox, &["--every", "100ms"]).run().expect(0);
+        }
+        assert!(saved(&sandbox) > 1);
+        // Not even with an image before the latest one.
+        let newest = log(&sandbox).pop().expect("one")["image"].clone();
+        let newest = newest.as_str().expect("an id");
+        let _ = sandbox
+            .wsnap()
+            .args(["rm", "--force", newest])
+            .run()
+            .expect(0);
+        let finished = run(&sandbox, &["--continue"]).run().expect(0);
+        assert!(
+            !finished.stderr.contains("going on"),
+            "{}",
+            finished.describe()
+        );
+        assert_eq!(output(&sandbox), expected);
+    }
+}
+
+#[test]
+fn a_signal_with_little_grace_ends_a_program_while_its_image_is_written() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let flags = ["--continue", "--every", "50ms", "--grace", "300ms"];
+    let mut running = run(&sandbox, &flags).start();
+    wait_until("saved", || saved(&sandbox) >= 1);
+    // Nothing can be stored while garbage is collected.
+    let lock = fs::File::open(sandbox.store().join("lock")).expect("the store's lock");
+    lock.lock().expect("locked");
+    running.signal(Signal::TERM);
+    let finished = running.wait().expect(SUSPENDED);
+    assert!(
+        finished.stderr.contains("was not stored within"),
+        "{}",
+        finished.describe()
+    );
+    drop(lock);
+    goes_on_and_ends_right(&sandbox, &expected);
+}
+
+#[test]
+fn a_damaged_journal_is_only_in_the_way_of_who_goes_on_by_it() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let journal = sandbox.store().join("jobs/job.journal");
+    let stop = ["--continue", "--stop-at", "after=500ms"];
+    let _ = run(&sandbox, &stop).run().expect(SUSPENDED);
+    fs::write(&journal, "?").expect("written");
+    run(&sandbox, &["--continue"])
+        .run()
+        .expect_one_error(1, &["job.journal", "without --continue"]);
+    let resume = [
+        "resume",
+        "--output",
+        "out",
+        "--stop-at",
+        "after=300ms",
+        "job",
+    ];
+    let _ = sandbox.wsnap().args(resume).run().expect(SUSPENDED);
+    goes_on_and_ends_right(&sandbox, &expected);
+    fs::write(&journal, "?").expect("written");
+    let _ = run(&sandbox, &[]).run().expect(0);
+    assert_eq!(output(&sandbox), expected);
+}
+
+#[test]
+fn a_damaged_record_costs_one_image_and_stops_nothing() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let every = ["--every", "50ms", "--keep-saved", "3"];
+    let flags = [&["--continue", "--stop-at", "after=500ms"][..], &every].concat();
+    let _ = run(&sandbox, &flags).run().expect(SUSPENDED);
+    let damage = |id: &str| {
+        let path = sandbox.store().join(format!("records/{id}.json"));
+        fs::write(path, "?").expect("written");
+    };
+    let newest = log(&sandbox).pop().expect("one");
+    damage(newest["record"].as_str().expect("an id"));
+    let flags = [&["--continue"][..], &every].concat();
+    let finished = run(&sandbox, &flags).run().expect(0);
+    assert!(
+        finished.stderr.contains("going on from image"),
+        "{}",
+        finished.describe()
+    );
+    assert!(output(&sandbox) == expected, "{}", finished.describe());
+    let records = fs::read_dir(sandbox.store().join("records"))
+        .expect("records")
+        .count();
+    assert!(
+        records <= 6,
+        "{records} records: nothing has been thinned out"
+    );
+}
+
+#[test]
+fn an_image_that_lost_its_record_is_resumed_without_cutting_the_output() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let _ = run(&sandbox, &["--stop-at", "after=500ms"])
+        .run()
+        .expect(SUSPENDED);
+    for record in fs::read_dir(sandbox.store().join("records")).expect("records") {
+        fs::remove_file(record.expect("a record").path()).expect("removed");
+    }
+    let _ = sandbox
+        .wsnap()
+        .args(["resume", "--output", "out", "job"])
+        .run()
+        .expect(0);
+    assert_eq!(output(&sandbox), expected);
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use wsnap::snapshots::Store;
+use wsnap::snapshots::{Record, Store};
 
 use crate::arguments::{Directory, Variable};
 use crate::failure::Failure;
@@ -13,6 +13,8 @@ use crate::listen::Listen;
 use crate::output;
 use crate::places::Places;
 use crate::rollout;
+use crate::session::start::StartsAt;
+use crate::session::words::CalledAs;
 use crate::session::{self, Session};
 
 /// Go on from an image
@@ -57,22 +59,40 @@ impl Resume {
             return resume_all(places);
         }
         let reference = self.reference.clone().unwrap_or_default();
-        let (store, id) = places.resolve(&reference)?;
-        let image = Arc::new(store.load(id)?);
-        launch::verify(&store, &image)?;
+        let (store, _) = places.resolve(&reference)?;
         let name = self.name(&store, &reference)?;
-        // Whoever has lost the record can still go on from the image.
-        let record = store.record_of(id).ok().flatten();
-        let (mut session, job) =
-            Session::prepare(places, &self.options, name, &self.directories, false)?;
-        if let Some(mut job) = job {
-            // Whoever resumes a program by hand knows why.
-            job.forget()?;
+        let called_as = CalledAs::Resume {
+            files: self.files.to_string(),
+            target: self.target.clone(),
+        };
+        let (mut session, job) = Session::prepare(
+            places,
+            &self.options,
+            name.clone(),
+            &self.directories,
+            called_as,
+        )?;
+        if let Some(job) = job {
             session.hold(job);
         }
+        // Only now, since whoever had the name until now may have left a newer image.
+        let id = store.resolve(&reference)?;
+        let image = Arc::new(store.load(id)?);
+        launch::verify(&store, &image)?;
+        // Whoever has lost the record can still go on from the image.
+        let mut records = store.records_of(id).unwrap_or_default();
+        // Another program may have come to the same state.
+        let is_own = |record: &Record| name.is_some() && record.name == name;
+        let own = records.iter().rposition(is_own);
+        let record = match own {
+            Some(own) => Some(records.swap_remove(own)),
+            None => records.pop(),
+        };
+        let start = StartsAt::Image(id, record.map(Box::new));
+        session.check_output(start.output_bytes())?;
         let listeners = Listen::open_all(&self.listeners)?;
         let chosen = Listen::chosen(&self.listeners, &listeners);
-        let stdout = session.cut_output(record.as_ref())?;
+        let stdout = session.stdout()?;
         let (instance, label) = Resumption {
             directories: &self.directories,
             variables: &self.variables,
@@ -83,18 +103,17 @@ impl Resume {
             options: &self.options,
         }
         .resume(places, &store, &image)?;
-        if let Some(rejection) = record.as_ref().and_then(|record| record.rejected.as_ref()) {
+        if let StartsAt::Image(_, Some(record)) = &start
+            && let Some(rejection) = &record.rejected
+        {
             output::message(format_args!(
                 "this image was rejected before: {}",
                 output::printable(&rejection.reason)
             ));
         }
-        session.point_at(&store, id)?;
-        session.listening(&self.listeners, chosen).run(
-            instance,
-            session::origin(record.as_ref()),
-            &label,
-        )
+        session
+            .listening(&self.listeners, chosen)
+            .run(instance, &start, &label)
     }
 
     /// A program that is resumed by its name keeps it.
@@ -111,20 +130,24 @@ impl Resume {
 
 fn resume_all(places: &Places) -> Result<ExitCode, Failure> {
     let directory = places.store_directory()?;
+    // Nobody else goes on with them at the same time.
+    let _going_on = rollout::lock_going_on(&directory)?;
     let stopped = rollout::stopped(&directory)?;
     if stopped.is_empty() {
         output::message("`snap --all --stop` has left no program to go on with");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut left = stopped.clone();
     let mut failed = 0;
     for program in &stopped {
+        // Somebody may have gone on with it by its name meanwhile.
+        if !rollout::stopped(&directory)?.contains(program) {
+            continue;
+        }
         match rollout::go_on(program, &directory, places.chosen_cache()?.as_deref()) {
             Ok(pid) => {
                 output::result(format_args!("{}: process {pid}", program.label()))?;
-                left.retain(|other| other != program);
                 // One by one, so that whatever happens to this process none goes on twice.
-                rollout::set_stopped(&directory, &left)?;
+                rollout::change(&directory, |all| all.retain(|other| other != program))?;
             }
             Err(failure) => {
                 failure.print();

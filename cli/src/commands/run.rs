@@ -9,7 +9,7 @@ use clap::Args;
 use wsnap::Instance;
 use wsnap::snapshots::ModuleHash;
 use wsnap::wasi::{StandardStreams, Stdio, Wasi, WasiConfig};
-use wsnap_supervision::{Attempt, Origin};
+use wsnap_supervision::Attempt;
 
 use crate::arguments::{Directory, NewVolume, Variable};
 use crate::failure::Failure;
@@ -17,6 +17,8 @@ use crate::launch::Resumption;
 use crate::listen::Listen;
 use crate::places::Places;
 use crate::program::{self, Settings};
+use crate::session::start::StartsAt;
+use crate::session::words::{CalledAs, own_words};
 use crate::session::{self, SavingArgs, Session};
 use crate::supervised::{self, RestartArgs};
 
@@ -96,9 +98,13 @@ impl Run {
             return session::run_bare(instance, &self.options.limits);
         }
         let name = self.options.name.clone();
-        let continues = self.restart.continues();
+        let called_as = CalledAs::Run {
+            continues: self.restart.continues(),
+            keeping: self.restart.words_to_keep(&own_words()),
+            target: self.target.clone(),
+        };
         let (session, job) =
-            Session::prepare(places, &self.options, name, &self.directories, continues)?;
+            Session::prepare(places, &self.options, name, &self.directories, called_as)?;
         let mut session = session.listening(&self.listeners, chosen);
         let label = start.label.clone();
         match job {
@@ -108,13 +114,11 @@ impl Run {
                 })
             }
             job => {
-                if let Some(mut job) = job {
-                    job.start_over()?;
+                if let Some(job) = job {
                     session.hold(job);
                 }
-                let stdout = session.cut_output(None)?;
-                let instance = start.instance(wasm, stdout)?;
-                session.run(instance, Origin::default(), &label)
+                let instance = start.instance(wasm, session.stdout()?)?;
+                session.run(instance, &StartsAt::Beginning, &label)
             }
         }
     }
@@ -185,7 +189,7 @@ impl Start<'_> {
         wasm: &[u8],
         attempt: &Attempt,
     ) -> Result<Instance, Failure> {
-        let stdout = session.cut_output(attempt.record.as_ref())?;
+        let stdout = session.stdout()?;
         let Some(image) = &attempt.image else {
             return self.instance(wasm.to_vec(), stdout);
         };

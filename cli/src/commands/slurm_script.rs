@@ -63,6 +63,12 @@ impl SlurmScript {
         };
         let grace = run.saving().grace(true).unwrap_or_default();
         let code = run.suspended_exit_code();
+        if code == 0 {
+            return Err(Failure::new(
+                "with --suspended-exit-code 0 Slurm would take a suspended program for one that is complete",
+            )
+            .hint("leave the flag out, or choose a code that the program does not use"));
+        }
         let warning = grace + WARNING_SLACK;
         let store = places_of_run.store_directory()?;
         Ok(format!(

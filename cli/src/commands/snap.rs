@@ -1,5 +1,6 @@
 //! `wsnap snap`.
 
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 
@@ -45,6 +46,22 @@ pub(crate) struct Snap {
 }
 
 /// What a program answered.
+enum Reply {
+    /// There is an image.
+    Image(Image),
+    /// It does not run, and starts from the beginning the next time.
+    NotBegun,
+}
+
+/// Why a program did not answer.
+enum NoReply {
+    /// It goes on, and says why there is no image.
+    Refused(Failure),
+    /// It has ended, or nobody knows.
+    Lost(Failure),
+}
+
+/// What is known of an image.
 #[derive(Serialize)]
 struct Image {
     id: String,
@@ -53,12 +70,18 @@ struct Image {
     pause_us: u64,
 }
 
+impl Image {
+    fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
 #[derive(Serialize)]
 struct OneOfAll {
     pid: u32,
     name: Option<String>,
     #[serde(flatten)]
-    image: Image,
+    image: Option<Image>,
 }
 
 #[derive(Serialize)]
@@ -94,7 +117,11 @@ impl Snap {
         if let Some(tag) = &self.tag {
             check_name(tag)?;
         }
-        let image = self.ask(&entry)?;
+        let image = match self.ask(&entry) {
+            Ok(Reply::Image(image)) => image,
+            Ok(Reply::NotBegun) => return self.report_not_begun(),
+            Err(NoReply::Refused(failure) | NoReply::Lost(failure)) => return Err(failure),
+        };
         let report = Report {
             id: &image.id,
             tag: self.tag.as_deref(),
@@ -106,60 +133,55 @@ impl Snap {
     }
 
     /// Takes a snapshot of one program.
-    fn ask(&self, entry: &Entry) -> Result<Image, Failure> {
+    fn ask(&self, entry: &Entry) -> Result<Reply, NoReply> {
         let lost =
             |why: String| Failure::new(format!("no snapshot of process {}: {why}", entry.pid));
-        let connection = entry.connect().map_err(|error| lost(error.to_string()))?;
+        let no_answer = |error: io::Error| NoReply::Lost(lost(error.to_string()));
+        let connection = entry.connect().map_err(no_answer)?;
         let question = Ask {
             stop: self.stop,
             labels: Label::collect(&self.labels),
         };
-        let answer =
-            control::ask(connection, &question).map_err(|error| lost(error.to_string()))?;
-        match answer {
+        match control::ask(connection, &question).map_err(no_answer)? {
             Some(Answer::Image {
                 id,
                 taken_ms,
                 durable_ms,
                 pause_us,
-            }) => Ok(Image {
+            }) => Ok(Reply::Image(Image {
                 id,
                 taken_ms,
                 durable_ms,
                 pause_us,
-            }),
+            })),
+            Some(Answer::NotBegun) => Ok(Reply::NotBegun),
             Some(Answer::Refused { message, hint }) => {
                 let failure = lost(message);
-                Err(match hint {
+                Err(NoReply::Refused(match hint {
                     Some(hint) => failure.hint(hint),
                     None => failure,
-                })
+                }))
             }
-            None => Err(lost("the program ended before it was suspended".to_owned())),
+            None => Err(NoReply::Lost(lost(
+                "the program ended before it was suspended".to_owned(),
+            ))),
         }
     }
 
     fn snap_all(&self, places: &Places) -> Result<ExitCode, Failure> {
         let directory = places.store_directory()?;
         let entries = register::running(&directory)?;
-        let mut stopped = rollout::stopped(&directory)?;
         if self.stop {
             // Should this process be killed meanwhile, those with names can be gone on with all the same.
-            let named = entries.iter().filter_map(|entry| {
-                let name = entry.name.as_ref()?;
-                Some(Stopped::of(entry, name.clone()))
-            });
-            let mut planned = stopped.clone();
-            named.for_each(|program| rollout::add(&mut planned, program));
-            rollout::set_stopped(&directory, &planned)?;
+            rollout::change(&directory, |all| rollout::plan(all, &entries))?;
         }
         // Each waits for its own disk and safepoint, so nobody waits for the others.
-        let answers: Vec<Result<Image, Failure>> = thread::scope(|scope| {
+        let replies: Vec<Result<Reply, NoReply>> = thread::scope(|scope| {
             let asked: Vec<_> = entries
                 .iter()
                 .map(|entry| scope.spawn(|| self.ask(entry)))
                 .collect();
-            let gone = |_| Err(Failure::new("a thread of wsnap died"));
+            let gone = |_| Err(NoReply::Lost(Failure::new("a thread of wsnap died")));
             asked
                 .into_iter()
                 .map(|asked| asked.join().unwrap_or_else(gone))
@@ -168,10 +190,14 @@ impl Snap {
         let mut table = output::table(&["PID", "NAME", "IMAGE", "DURABLE AFTER"]);
         let mut taken = Vec::new();
         let mut failed = 0;
-        for (entry, answer) in entries.iter().zip(answers) {
-            let image = match answer {
-                Ok(image) => image,
-                Err(failure) => {
+        for (entry, reply) in entries.iter().zip(replies) {
+            if self.stop {
+                rollout::change(&directory, |all| note(all, entry, &reply))?;
+            }
+            let image = match reply {
+                Ok(Reply::Image(image)) => Some(image),
+                Ok(Reply::NotBegun) => None,
+                Err(NoReply::Refused(failure) | NoReply::Lost(failure)) => {
                     failure.print();
                     failed += 1;
                     continue;
@@ -180,18 +206,20 @@ impl Snap {
             table.add_row([
                 entry.pid.to_string(),
                 entry.name.clone().unwrap_or_else(|| "-".to_owned()),
-                image.id.get(..12).unwrap_or(&image.id).to_owned(),
-                format!("{} ms", image.durable_ms),
+                image
+                    .as_ref()
+                    .map_or("(not begun)", Image::short_id)
+                    .to_owned(),
+                image.as_ref().map_or_else(
+                    || "-".to_owned(),
+                    |image| format!("{} ms", image.durable_ms),
+                ),
             ]);
-            rollout::add(&mut stopped, Stopped::of(entry, image.id.clone()));
             taken.push(OneOfAll {
                 pid: entry.pid,
                 name: entry.name.clone(),
                 image,
             });
-        }
-        if self.stop {
-            rollout::set_stopped(&directory, &stopped)?;
         }
         if self.json {
             output::json_result(&taken)?;
@@ -209,6 +237,26 @@ impl Snap {
         }
     }
 
+    /// There is no image, and nothing that one could hold.
+    fn report_not_begun(&self) -> Result<ExitCode, Failure> {
+        if self.json {
+            output::json_result(&serde_json::json!({ "id": null, "tag": null }))?;
+        }
+        let what = match self.stop {
+            true => "the program had not begun to run, and is stopped",
+            false => "the program has not begun to run",
+        };
+        if self.tag.is_some() {
+            return Err(Failure::new(format!(
+                "{what}: there is no image to give a tag"
+            )));
+        }
+        output::message(format_args!(
+            "{what}: there is no image, and it starts from the beginning"
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+
     fn report(&self, store: &Store, report: &Report<'_>) -> Result<ExitCode, Failure> {
         let id = report.id;
         if self.json {
@@ -224,6 +272,18 @@ impl Snap {
             store.set_tag(tag, id)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Notes what is known of a program that was to be stopped with all others.
+fn note(all: &mut Vec<Stopped>, entry: &Entry, reply: &Result<Reply, NoReply>) {
+    match reply {
+        Ok(Reply::Image(image)) => rollout::has_stopped(all, Stopped::of(entry, &image.id)),
+        Ok(Reply::NotBegun) => rollout::has_stopped(all, Stopped::before_its_beginning(entry)),
+        // It runs.
+        Err(NoReply::Refused(_)) => all.retain(|program| !program.is(entry)),
+        // If it has come to its end it has said so itself.
+        Err(NoReply::Lost(_)) => (),
     }
 }
 

@@ -9,7 +9,7 @@ use super::control::{Answer, SNAP_TRIGGER};
 use super::ended::Ended;
 use super::keeper::Taken;
 use super::requests::{Request, StopCause};
-use super::{Session, TRAPPED, autosave, cannot_start, own};
+use super::{Session, autosave, cannot_start, own};
 use crate::arguments::Trigger;
 use crate::failure::{self, Failure};
 use crate::limits::OnTimeout;
@@ -56,7 +56,14 @@ impl Session<'_> {
         if let Some(autosave) = autosave {
             autosave.finish();
         }
-        ended
+        let ended = ended?;
+        if ended.is_own_end() {
+            // Whoever reads that it has finished finds all that it printed.
+            self.keeper.kept().sync_output()?;
+            // Nor is it gone on with if it was to be stopped meanwhile.
+            self.claim()?;
+        }
+        Ok(ended)
     }
 
     fn run_to_end(
@@ -139,11 +146,11 @@ impl Session<'_> {
             return None;
         }
         let (what, flag) = deadline?;
-        let failure = Failure::new(format!("the program's {what} is up ({flag})"));
-        failure
+        let reason = format!("the program's {what} is up ({flag})");
+        Failure::new(reason.clone())
             .hint("--on-timeout suspend stores it instead, so that it can go on later")
             .print();
-        Some(Ended::finished(TRAPPED))
+        Some(Ended::out_of_time(reason))
     }
 
     /// Does what was asked for.
@@ -167,7 +174,12 @@ impl Session<'_> {
             &requests,
             &mut captured,
         );
+        if taken.is_ok() && cause.is_some_and(|cause| cause != StopCause::Preempted) {
+            self.grace.cancel();
+        }
         let deadline = deadline(&requests);
+        let mut causes = requests.iter().map(Request::stop_cause);
+        let is_slot_wanted = causes.any(|cause| cause == StopCause::Preempted);
         for request in requests {
             request.answer(match &taken {
                 Ok(taken) => Answer::image(taken),
@@ -187,14 +199,14 @@ impl Session<'_> {
                 failure.print();
                 self.grace.cancel();
                 if captured && cause.is_flag() {
-                    return Next::End(Ended::finished(failure::OTHER));
+                    return Next::End(Ended::suspended(failure::OTHER));
                 }
                 if let Some(ended) = self.end_of_time(deadline) {
                     return Next::End(ended);
                 }
                 // Nothing will be another way when it waits for its input the next time.
                 instance.wasi().set_stdin_probe(false);
-                if self.slot.as_ref().is_some_and(|slot| !slot.is_held()) {
+                if self.makes_room(is_slot_wanted) {
                     output::message("the program waits for its turn without an image");
                     return Next::WaitForTurn(None);
                 }
@@ -202,6 +214,17 @@ impl Session<'_> {
                 Next::GoOn
             }
         }
+    }
+
+    /// Whether the program has no slot any more, because somebody more urgent wants it, or for a stop before.
+    fn makes_room(&mut self, is_slot_wanted: bool) -> bool {
+        let Some(slot) = &mut self.slot else {
+            return false;
+        };
+        if is_slot_wanted && let Err(error) = slot.give_back() {
+            Failure::from(error).print();
+        }
+        !slot.is_held()
     }
 
     /// Takes a snapshot and stores it; `captured` tells whether what fails is the storing.

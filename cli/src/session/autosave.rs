@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wsnap::snapshots::Store;
-use wsnap::{Error, Handle, Moment};
-use wsnap_supervision::{AUTOSAVE_TRIGGER, Autosave, Pace, Thinning};
+use wsnap::{Error, Handle};
+use wsnap_supervision::{AUTOSAVE_TRIGGER, Autosave, Pace, Saved, Thinning};
 
 use super::keeper::Keeper;
 use crate::failure::Failure;
@@ -43,36 +43,38 @@ struct Saving {
 }
 
 impl Saving {
-    fn save(&mut self) -> Option<Moment> {
+    fn save(&mut self) -> Option<Saved> {
         let since = Instant::now();
         let snapshot = match self.handle.snapshot() {
             Ok(snapshot) => snapshot,
             Err(Error::Ended) => return None,
-            Err(error) => return self.complain(&error.into()),
+            Err(error) => {
+                self.complain(&error.into());
+                return None;
+            }
         };
         let labels = BTreeMap::new();
         let kept = self
             .keeper
             .keep(&self.store, &snapshot, since, AUTOSAVE_TRIGGER, &labels);
-        let thinned = kept.and_then(|_| match &mut self.thinning {
-            Some(thinning) => Ok(thinning.thin()?),
-            None => Ok(()),
-        });
-        match thinned {
-            Ok(()) => {
-                self.complaint = None;
-                Some(snapshot.moment())
-            }
-            Err(failure) => self.complain(&failure),
+        if let Err(failure) = kept {
+            self.complain(&failure);
+            return None;
         }
+        let thinned = self.thinning.as_mut().map_or(Ok(()), Thinning::thin);
+        match thinned {
+            Ok(()) => self.complaint = None,
+            // What is too much stays for now. The program is saved all the same.
+            Err(error) => self.complain(&error.into()),
+        }
+        Some(Saved::now(&snapshot))
     }
 
-    fn complain(&mut self, failure: &Failure) -> Option<Moment> {
+    fn complain(&mut self, failure: &Failure) {
         if self.complaint.as_deref() != Some(failure.message()) {
             failure.print();
-            output::message("the program goes on, and is tried to be saved again");
+            output::message("the program goes on");
             self.complaint = Some(failure.message().to_owned());
         }
-        None
     }
 }

@@ -13,7 +13,7 @@ use wsnap::Error;
 use wsnap::snapshots::Store;
 
 use super::keeper::{Keeper, Taken};
-use super::requests::{Request, Requests};
+use super::requests::{Awaited, Request, Requests};
 use crate::failure::Failure;
 use crate::output;
 
@@ -52,6 +52,8 @@ pub(crate) enum Answer {
         /// How long the program stood still, in microseconds, if it goes on.
         pause_us: u64,
     },
+    /// The program does not run, and nothing has come of it that an image could hold: it starts from the beginning.
+    NotBegun,
     /// There is no image.
     Refused {
         /// Why.
@@ -146,7 +148,11 @@ impl Desk {
             (Some(handle), _) => handle,
             // It does not run at the moment, and this is what it goes on from.
             (None, Some(latest)) => return Some(Answer::image(&latest)),
-            (None, None) => self.requests.await_program()?,
+            (None, None) => match self.requests.await_program() {
+                Awaited::Program(handle) => handle,
+                Awaited::Waiting => return Some(Answer::NotBegun),
+                Awaited::Over => return None,
+            },
         };
         let taken = match handle.snapshot() {
             Ok(snapshot) => self

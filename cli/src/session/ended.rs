@@ -22,18 +22,20 @@ pub(crate) struct Ended {
 /// Which kind of end it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EndKind {
-    /// The program came to its end, or somebody wanted it to end there.
+    /// The program came to its end.
     Finished,
     /// The program ended itself with a code other than 0.
     Failed,
     /// The program is to go on later.
     Suspended,
+    /// The time that the program may take was up: this limit.
+    OutOfTime(String),
     /// The program trapped or the like, for this reason.
     Crashed(String),
 }
 
 impl Ended {
-    /// The program is suspended.
+    /// The program is suspended, or was to be: it goes on from its latest image.
     pub fn suspended(code: u8) -> Self {
         Self {
             code,
@@ -41,12 +43,17 @@ impl Ended {
         }
     }
 
-    /// The program was ended by a flag.
-    pub fn finished(code: u8) -> Self {
+    /// The program's time is up.
+    pub fn out_of_time(reason: String) -> Self {
         Self {
-            code,
-            kind: EndKind::Finished,
+            code: TRAPPED,
+            kind: EndKind::OutOfTime(reason),
         }
+    }
+
+    /// Whether the program has come to an end of its own choice.
+    pub fn is_own_end(&self) -> bool {
+        matches!(self.kind, EndKind::Finished | EndKind::Failed)
     }
 
     /// Shows what came of a run of the program.
@@ -88,6 +95,13 @@ impl Ended {
     pub fn into_end(self, failures_count: bool, ran: Duration) -> End<Self> {
         let reason = match &self.kind {
             EndKind::Suspended => return End::Stopped(self),
+            EndKind::OutOfTime(reason) => {
+                return End::OutOfTime {
+                    reason: reason.clone(),
+                    output: self,
+                    ran: Some(ran),
+                };
+            }
             EndKind::Crashed(reason) => reason.clone(),
             EndKind::Failed if failures_count => format!("it ended with exit code {}", self.code),
             EndKind::Finished | EndKind::Failed => return End::Finished(self),

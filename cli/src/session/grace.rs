@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use crate::output;
 /// What is said of a program that is stopped before it runs.
 pub(crate) const NOTHING_COMPUTED: &str =
     "stopped before the program ran: nothing has been computed since";
+
+/// Writing the journal may take so long at the end of the grace.
+const ABANDON_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long the last image may take after the first signal.
 pub(crate) struct Grace {
@@ -84,7 +87,7 @@ impl Grace {
         Ok(())
     }
 
-    /// The program has no image and goes on.
+    /// The image is stored, or cannot be and the program goes on.
     pub fn cancel(&self) {
         *self.running() = None;
     }
@@ -96,16 +99,38 @@ impl Grace {
         if self.keeper.kept().latest_record().is_none() {
             return;
         }
-        if let Some((store, name)) = self.journal.get()
-            && let Err(error) = Job::abandon(store, name)
-        {
-            Failure::from(error).print();
+        // Held until this process ends, so that nobody says later that the image is stored.
+        let _running = self.running();
+        if is_over.try_recv() != Err(TryRecvError::Empty) {
+            return;
         }
+        self.abandon();
         output::message(format_args!(
             "the last image was not stored within {} (--grace): the program goes on from the one before",
             output::duration(time)
         ));
         std::process::exit(self.code.into());
+    }
+
+    /// Notes that this process ends by its own choice. Where the store is busy that is not waited for long: the attempt then counts
+    /// as one that was killed, which tells against nothing before the third.
+    fn abandon(&self) {
+        let Some((store, name)) = self.journal.get().cloned() else {
+            return;
+        };
+        let (done, is_done) = mpsc::channel();
+        let write = move || {
+            // Nobody listens if it took too long.
+            let _ = done.send(Job::abandon(&store, &name));
+        };
+        let thread = thread::Builder::new()
+            .name("abandon".to_owned())
+            .spawn(write);
+        if thread.is_ok()
+            && let Ok(Err(error)) = is_done.recv_timeout(ABANDON_TIMEOUT)
+        {
+            Failure::from(error).print();
+        }
     }
 
     fn lock_preparing(&self) -> MutexGuard<'_, bool> {

@@ -16,7 +16,9 @@ use crate::failure::Failure;
 pub(crate) struct Keeper {
     kept: wsnap_supervision::Keeper,
     id_file: Option<PathBuf>,
-    /// The latest snapshot, and when its state was captured.
+    /// One after the other, until the id is written, so that the file has the latest one. Held while an image is written.
+    keeping: Mutex<()>,
+    /// The latest snapshot, and when its state was captured; or what the program came from, and when.
     latest: Mutex<Option<(Taken, Instant)>>,
     /// How many clients have not got their answer yet.
     clients: Mutex<usize>,
@@ -41,6 +43,7 @@ impl Keeper {
         Self {
             kept,
             id_file,
+            keeping: Mutex::default(),
             latest: Mutex::default(),
             clients: Mutex::new(0),
             answered: Condvar::new(),
@@ -66,8 +69,7 @@ impl Keeper {
         trigger: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Taken, Failure> {
-        // Held until the id is written, so that the file has the latest one.
-        let mut latest = locked(&self.latest);
+        let _keeping = locked(&self.keeping);
         let kept = self.kept.keep(store, snapshot, trigger, labels)?;
         let taken = Taken {
             id: kept.image,
@@ -76,7 +78,7 @@ impl Keeper {
             pause: snapshot.pause(),
         };
         if kept.is_latest {
-            *latest = Some((taken, snapshot.captured()));
+            *locked(&self.latest) = Some((taken, snapshot.captured()));
             if let Some(path) = &self.id_file {
                 id_file::write(path, kept.image).map_err(|failure| {
                     failure.about(format!("image {} is stored, but", kept.image))
@@ -86,7 +88,18 @@ impl Keeper {
         Ok(taken)
     }
 
-    /// The latest snapshot, if one has been taken.
+    /// The program is to go on from there, whatever has been taken of it before.
+    pub fn set_origin(&self, image: Option<ImageId>) {
+        let origin = image.map(|id| Taken {
+            id,
+            taken: Duration::ZERO,
+            durable: Duration::ZERO,
+            pause: Duration::ZERO,
+        });
+        *locked(&self.latest) = origin.map(|taken| (taken, Instant::now()));
+    }
+
+    /// The latest snapshot, if one has been taken, or what the program came from.
     pub fn latest(&self) -> Option<Taken> {
         locked(&self.latest).map(|(taken, _)| taken)
     }

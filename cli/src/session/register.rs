@@ -48,6 +48,9 @@ pub(crate) struct Entry {
     /// See above.
     #[serde(default)]
     pub words_to_go_on: Vec<String>,
+    /// The words of the command line that it was started by.
+    #[serde(default)]
+    pub words_to_start: Vec<String>,
     /// The host that it runs on: stores can be shared, process ids are not.
     host: String,
     socket: PathBuf,
@@ -74,6 +77,15 @@ impl Entry {
     }
 }
 
+/// How the program is run again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Words {
+    /// What goes on with it as it was run.
+    pub to_go_on: Vec<String>,
+    /// What starts it from the beginning.
+    pub to_start: Vec<String>,
+}
+
 /// This process's entry; dropping it removes it.
 pub(crate) struct Registration {
     entry: PathBuf,
@@ -95,7 +107,7 @@ pub(crate) fn register(
     store: &Store,
     name: Option<String>,
     module: &str,
-    words_to_go_on: Vec<String>,
+    words: Words,
 ) -> Result<(Registration, UnixListener), Failure> {
     let folder = store.directory().join(FOLDER);
     let failed = |error: io::Error| Failure::io("register the program in", &folder, &error);
@@ -108,7 +120,7 @@ pub(crate) fn register(
     if let Some(name) = &name {
         check_free(&folder, name)?;
     }
-    enter(&folder, name, module, words_to_go_on).map_err(failed)
+    enter(&folder, name, module, words).map_err(failed)
 }
 
 /// The programs that run on this host, by process id.
@@ -182,7 +194,7 @@ fn enter(
     folder: &Path,
     name: Option<String>,
     module: &str,
-    words_to_go_on: Vec<String>,
+    words: Words,
 ) -> io::Result<(Registration, UnixListener)> {
     let pid = std::process::id();
     let (socket, temporary) = socket_path(folder, pid)?;
@@ -201,7 +213,8 @@ fn enter(
         module: module.to_owned(),
         started_ms: output::unix_ms(SystemTime::now()),
         directory: std::env::current_dir()?,
-        words_to_go_on,
+        words_to_go_on: words.to_go_on,
+        words_to_start: words.to_start,
         host: host(),
         socket,
     };
@@ -223,7 +236,7 @@ fn socket_path(folder: &Path, pid: u32) -> io::Result<(PathBuf, Option<TempDir>)
     Ok((temporary.path().join(name), Some(temporary)))
 }
 
-fn create_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         created => created,
@@ -281,7 +294,7 @@ mod tests {
         assert!(names(&store).is_empty());
         let name = Some("digits".to_owned());
         let (registration, _listener) =
-            register(&store, name.clone(), "pi.wasm", Vec::new()).expect("registered");
+            register(&store, name.clone(), "pi.wasm", Words::default()).expect("registered");
         assert_eq!(names(&store), [name]);
         drop(registration);
         assert!(names(&store).is_empty());
@@ -291,8 +304,9 @@ mod tests {
     fn a_name_that_is_taken_is_refused_with_the_process_that_has_it() {
         let (_folder, store) = store();
         let name = Some("digits".to_owned());
-        let _running = register(&store, name.clone(), "pi.wasm", Vec::new()).expect("registered");
-        match register(&store, name, "pi.wasm", Vec::new()) {
+        let _running =
+            register(&store, name.clone(), "pi.wasm", Words::default()).expect("registered");
+        match register(&store, name, "pi.wasm", Words::default()) {
             Err(failure) => assert!(failure.message().contains(&std::process::id().to_string())),
             Ok(_) => panic!("two programs have one name"),
         }
@@ -302,7 +316,7 @@ mod tests {
     fn an_entry_whose_socket_nobody_answers_is_ignored_and_removed() {
         let (_folder, store) = store();
         let (registration, listener) =
-            register(&store, None, "pi.wasm", Vec::new()).expect("registered");
+            register(&store, None, "pi.wasm", Words::default()).expect("registered");
         drop(listener);
         assert!(names(&store).is_empty());
         assert!(!registration.entry.exists());
@@ -318,7 +332,7 @@ mod tests {
             fs::write(folder.join(name), "").expect("written");
         }
         let (registration, _listener) =
-            register(&store, None, "pi.wasm", Vec::new()).expect("registered");
+            register(&store, None, "pi.wasm", Words::default()).expect("registered");
         let mut left: Vec<PathBuf> = fs::read_dir(&folder)
             .expect("a folder")
             .map(|entry| entry.expect("an entry").path())
@@ -337,7 +351,7 @@ mod tests {
         let deep = folder.path().join("d".repeat(120));
         let store = Store::open(&deep).expect("a store");
         let (registration, _listener) =
-            register(&store, None, "pi.wasm", Vec::new()).expect("registered");
+            register(&store, None, "pi.wasm", Words::default()).expect("registered");
         assert!(!registration.socket.starts_with(&deep));
         assert_eq!(names(&store), [None]);
     }
@@ -345,7 +359,7 @@ mod tests {
     #[test]
     fn a_registered_program_does_not_make_the_store_a_foreign_directory() {
         let (_folder, store) = store();
-        let _running = register(&store, None, "pi.wasm", Vec::new()).expect("registered");
+        let _running = register(&store, None, "pi.wasm", Words::default()).expect("registered");
         Store::open(store.directory()).expect("it is still a store");
     }
 }

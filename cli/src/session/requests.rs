@@ -131,10 +131,22 @@ struct Shared {
     arrived: OwnedFd,
 }
 
+/// What came of waiting for a program.
+pub(crate) enum Awaited {
+    /// It runs.
+    Program(Handle),
+    /// It waits itself.
+    Waiting,
+    /// No program will run any more.
+    Over,
+}
+
 /// Whom requests are for.
 enum Aim {
-    /// No program runs at the moment.
+    /// No program runs yet, or at the moment.
     Nobody,
+    /// Nor will it for some time: it waits for its turn, or after a crash.
+    Waiting,
     Program(Handle),
     /// No program will run any more.
     Over,
@@ -178,17 +190,23 @@ impl Requests {
     pub fn program(&self) -> Option<Handle> {
         match &*locked(&self.0.program) {
             Aim::Program(handle) => Some(handle.clone()),
-            Aim::Nobody | Aim::Over => None,
+            Aim::Nobody | Aim::Waiting | Aim::Over => None,
         }
     }
 
-    /// Waits until a program runs; none if none will.
-    pub fn await_program(&self) -> Option<Handle> {
+    /// The program waits for something, without running.
+    pub fn set_waiting(&self) {
+        self.set_aim(Aim::Waiting);
+    }
+
+    /// Waits until a program runs, or does not for some time.
+    pub fn await_program(&self) -> Awaited {
         let mut aim = locked(&self.0.program);
         loop {
             match &*aim {
-                Aim::Program(handle) => return Some(handle.clone()),
-                Aim::Over => return None,
+                Aim::Program(handle) => return Awaited::Program(handle.clone()),
+                Aim::Waiting => return Awaited::Waiting,
+                Aim::Over => return Awaited::Over,
                 Aim::Nobody => {
                     let waited = self.0.aimed.wait(aim);
                     aim = waited.unwrap_or_else(PoisonError::into_inner);
@@ -219,12 +237,16 @@ impl Requests {
         std::mem::take(&mut *queue)
     }
 
-    /// Whether some cause is asked for that is not that of making room for others.
+    /// Forgets that others want room, for a program that takes none at the moment, and says whether it is to stop for another
+    /// reason.
     pub fn is_stop_wanted(&self) -> bool {
-        let queue = locked(&self.0.queue);
-        queue
-            .iter()
-            .any(|request| request.stop != StopCause::Preempted)
+        let mut queue = locked(&self.0.queue);
+        queue.retain(|request| request.stop != StopCause::Preempted);
+        if queue.is_empty() {
+            // It fails only when nothing has come.
+            let _ = rustix::io::read(&self.0.arrived, &mut [0; 8]);
+        }
+        !queue.is_empty()
     }
 
     /// Waits so long at most, and says whether there are requests.
@@ -253,4 +275,24 @@ impl AsFd for Requests {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A list of requests is whole at every moment, even if a thread died while it held the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_for_room_is_forgotten_without_a_request_to_stop_that_comes_with_it() {
+        let requests = Requests::new().expect("a queue");
+        requests.push(Request::stop(StopCause::Preempted));
+        assert!(!requests.is_stop_wanted());
+        assert!(!requests.wait(Duration::ZERO));
+        requests.push(Request::stop(StopCause::Preempted));
+        requests.push(Request::stop(StopCause::Terminate));
+        assert!(requests.is_stop_wanted());
+        assert!(requests.wait(Duration::ZERO));
+        let causes: Vec<_> = requests.take().iter().map(Request::stop_cause).collect();
+        assert_eq!(causes, [StopCause::Terminate]);
+        assert!(!requests.wait(Duration::ZERO));
+    }
 }

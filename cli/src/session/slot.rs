@@ -40,8 +40,6 @@ impl Slot {
             if requests.is_stop_wanted() {
                 return Ok(false);
             }
-            // It has no slot that anybody could want any more.
-            requests.take();
         }
         if self.watcher.is_none() {
             let requests = requests.clone();

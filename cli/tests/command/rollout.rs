@@ -167,3 +167,133 @@ fn programs_that_were_stopped_by_a_process_that_was_killed_meanwhile_can_be_gone
         read(&sandbox, "wsnap-job.log").contains("ended\n")
     });
 }
+
+/// The names of the programs that `resume --all` would go on with.
+fn planned(sandbox: &Sandbox) -> Vec<String> {
+    let list = read(sandbox, "store/running/rollout.stopped");
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let list: Vec<Value> = serde_json::from_str(&list).expect("a list in JSON");
+    list.iter()
+        .map(|entry| entry["name"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// Starts programs by these names, each of which waits for `data/f`, and stops them all.
+fn stop_all(sandbox: &Sandbox, names: &[&str]) {
+    sandbox.write("job.wat", WAITS_FOR_A_FILE);
+    fs::create_dir(sandbox.path("data")).expect("a folder");
+    let mut running: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let arguments = ["run", "--name", name, "--dir", "data::/data", "job.wat"];
+            start(sandbox, &arguments, name)
+        })
+        .collect();
+    until("all have begun", || {
+        let begun = names.iter().all(|name| read(sandbox, name) == "begun\n");
+        begun && listed(sandbox).len() == names.len()
+    });
+    sandbox.expect(0, &["snap", "--all", "--stop"]);
+    for program in &mut running {
+        assert_eq!(program.wait(), Some(SUSPENDED));
+    }
+    assert_eq!(planned(sandbox).len(), names.len());
+}
+
+#[test]
+fn a_program_that_somebody_else_has_gone_on_with_is_not_gone_on_with_again() {
+    let sandbox = Sandbox::new();
+    stop_all(&sandbox, &["resumed", "started", "left"]);
+    sandbox.write("data/f", "");
+    // One ends meanwhile, one is started anew and suspended.
+    sandbox.expect(0, &["resume", "--dir", "data::/data", "resumed"]);
+    fs::remove_file(sandbox.path("data/f")).expect("removed");
+    let anew = [
+        "run",
+        "--name",
+        "started",
+        "--stop-at",
+        "after=100ms",
+        "--dir",
+        "data::/data",
+        "job.wat",
+    ];
+    sandbox.expect(SUSPENDED, &anew);
+    assert_eq!(planned(&sandbox), ["left"]);
+    let (stdout, _) = sandbox.expect(0, &["resume", "--all"]);
+    assert!(
+        stdout.contains("left") && stdout.lines().count() == 1,
+        "{stdout}"
+    );
+    assert!(planned(&sandbox).is_empty());
+    sandbox.write("data/f", "");
+    until("it has ended", || listed(&sandbox).is_empty());
+}
+
+#[test]
+fn a_program_whose_name_is_a_tag_too_goes_on_from_its_own_image() {
+    let sandbox = Sandbox::new();
+    stop_all(&sandbox, &["job"]);
+    sandbox.write(
+        "other.wat",
+        "(module (func (export \"_start\") (loop $l (br $l))))",
+    );
+    let (id, _) = sandbox.expect(
+        SUSPENDED,
+        &[
+            "run",
+            "--stop-at",
+            "after=50ms",
+            "--id-file",
+            "id",
+            "other.wat",
+        ],
+    );
+    assert!(id.is_empty());
+    sandbox.expect(0, &["tag", read(&sandbox, "id").trim(), "job"]);
+    sandbox.write("data/f", "");
+    sandbox.expect(0, &["resume", "--all"]);
+    until("it has ended", || {
+        read(&sandbox, "wsnap-job.log").contains("ended\n")
+    });
+}
+
+#[test]
+fn a_program_that_is_kept_running_is_kept_running_by_whoever_goes_on_with_it() {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", WAITS_FOR_A_FILE);
+    fs::create_dir(sandbox.path("data")).expect("a folder");
+    // A name that the word for the command could be taken for.
+    let arguments = [
+        "--cache",
+        "run",
+        "run",
+        "--restart",
+        "on-crash",
+        "--name",
+        "run",
+        "--grace",
+        "7s",
+        "--dir",
+        "data::/data",
+        "job.wat",
+    ];
+    let mut running = start(&sandbox, &arguments, "out");
+    until("it has begun", || {
+        read(&sandbox, "out") == "begun\n" && listed(&sandbox).len() == 1
+    });
+    sandbox.expect(0, &["snap", "--all", "--stop"]);
+    assert_eq!(running.wait(), Some(SUSPENDED));
+    let list: Vec<Value> =
+        serde_json::from_str(&read(&sandbox, "store/running/rollout.stopped")).expect("a list");
+    let mut expected: Vec<&str> = arguments.to_vec();
+    expected.insert(3, "--continue");
+    assert_eq!(list[0]["words"], Value::from(expected));
+    sandbox.write("data/f", "");
+    sandbox.expect(0, &["resume", "--all"]);
+    until("it has ended", || {
+        read(&sandbox, "wsnap-run.log").contains("ended\n")
+    });
+}

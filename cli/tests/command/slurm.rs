@@ -109,3 +109,11 @@ fn a_batch_script_that_could_do_no_good_is_refused() {
     let (_, stderr) = sandbox.expect(2, &wrong);
     assert!(stderr.contains("--no-such-flag"), "{stderr}");
 }
+
+#[test]
+fn a_job_that_would_be_taken_for_complete_when_it_is_suspended_is_refused() {
+    let sandbox = Sandbox::new();
+    let run = ["--name", "sim", "--suspended-exit-code", "0", "sim.wasm"];
+    let (_, stderr) = sandbox.expect(1, &[&["slurm-script", "--"], &run[..]].concat());
+    assert!(stderr.contains("--suspended-exit-code"), "{stderr}");
+}

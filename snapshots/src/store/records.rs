@@ -90,15 +90,23 @@ impl Store {
     ///
     /// As [`Store::records`], but only for the records of this image.
     pub fn record_of(&self, image: ImageId) -> Result<Option<Record>, StoreError> {
-        let mut newest: Option<Record> = None;
+        Ok(self.records_of(image)?.pop())
+    }
+
+    /// The records of an image, oldest first: two programs, or one at two times, can have reached the same state. The time taken
+    /// is as for [`Store::record_of`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::records`], but only for the records of this image.
+    pub fn records_of(&self, image: ImageId) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
         for id in self.record_ids()?.into_iter().filter(|id| id.fits(image)) {
             let record = self.read_record(id)?;
-            newest = newest
-                .into_iter()
-                .chain(record.filter(|record| record.image == image))
-                .max_by_key(Record::order);
+            records.extend(record.filter(|record| record.image == image));
         }
-        Ok(newest)
+        records.sort_unstable_by_key(Record::order);
+        Ok(records)
     }
 
     /// The records of the program that goes by `name`, oldest first, those that cannot be read left out.

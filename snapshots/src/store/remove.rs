@@ -28,16 +28,17 @@ impl Store {
     ///
     /// With `force`, tags that point at the image are removed, and the name of a program whose latest image it is goes
     /// to that program's newest other image by its records, or is removed too. An image that is damaged or missing can
-    /// be removed like any other.
+    /// be removed like any other. Records that cannot be read stay as they are, except those of the
+    /// image itself, which their names tell.
     ///
     /// # Errors
     ///
     /// [`StoreError::InUse`] when a program is running on the image, also with `force`; [`StoreError::Referenced`] when
     /// tags or names point at it; [`StoreError::Missing`] when nothing is known of it; [`StoreError::Damaged`] when some
-    /// reference or record is unreadable; [`StoreError::Io`].
+    /// reference is unreadable; [`StoreError::Io`].
     pub fn remove_image(&self, id: ImageId, force: bool) -> Result<Removed, StoreError> {
         let _lock = self.lock_exclusive()?;
-        let records = self.records()?;
+        let (records, _) = self.readable_records()?;
         let tags = pointing_at(self.tags()?, id);
         let names = pointing_at(self.names()?, id);
         let own: HashSet<RecordId> = records
@@ -64,7 +65,8 @@ impl Store {
         for tag in &tags {
             self.remove_reference(TAGS, tag)?;
         }
-        let removed = self.remove_records(&records, &own)?;
+        let mut removed = self.remove_records(&records, &own)?;
+        removed.extend(self.remove_unreadable_records(id, &records)?);
         let path = self.image_path(id);
         if self.root.remove_if_exists(&path)? {
             self.root.sync_parent(&path)?;
@@ -104,6 +106,23 @@ impl Store {
             self.root.sync_directory(&self.root.join(RECORDS))?;
         }
         Ok(removed)
+    }
+
+    /// Removes the records of an image that are not among those that could be read, durably.
+    fn remove_unreadable_records(
+        &self,
+        image: ImageId,
+        readable: &[Record],
+    ) -> Result<Vec<RecordId>, StoreError> {
+        let mut ids = self.record_ids()?;
+        ids.retain(|id| id.fits(image) && readable.iter().all(|record| record.id != *id));
+        for id in &ids {
+            self.root.remove_if_exists(&self.record_path(*id))?;
+        }
+        if !ids.is_empty() {
+            self.root.sync_directory(&self.root.join(RECORDS))?;
+        }
+        Ok(ids)
     }
 
     /// Whether somebody holds the image open. Only under the exclusive lock of the store does the answer stay true.

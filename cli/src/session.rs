@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
         start: &StartsAt,
         label: &str,
     ) -> Result<ExitCode, Failure> {
-        self.keeper.set_origin(start.image());
+        self.set_origin(start.image());
         self.claim()?;
         // Whoever finds the program may ask it for a snapshot.
         self.requests.aim(Some(instance.handle()));
@@ -232,13 +232,20 @@ impl<'a> Session<'a> {
         self.grace.set_preparing(preparing);
     }
 
-    /// Waits until the program may run, and says whether it is to.
+    /// Waits until the program, which has not run since its image, may do so, and says whether it is to.
     pub fn await_slot(&mut self) -> Result<bool, Failure> {
-        let Some(slot) = &mut self.slot else {
-            return Ok(true);
-        };
-        self.requests.set_waiting();
-        slot.wait(&self.requests)
+        if self.slot.is_some() {
+            self.requests.set_waiting();
+        }
+        self.await_slot_again()
+    }
+
+    /// Waits until the program may go on, and says whether it is to.
+    fn await_slot_again(&mut self) -> Result<bool, Failure> {
+        match &mut self.slot {
+            Some(slot) => slot.wait(&self.requests),
+            None => Ok(true),
+        }
     }
 
     /// Waits so long, without a slot, and says whether the program is still to run then.
@@ -261,6 +268,7 @@ impl<'a> Session<'a> {
 
     /// The program, which does not run, is to go on from this image the next time; without one, from the beginning.
     pub fn set_origin(&self, image: Option<ImageId>) {
+        self.requests.aim(None);
         self.keeper.set_origin(image);
     }
 

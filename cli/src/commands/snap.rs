@@ -19,7 +19,8 @@ use crate::session::register::{self, Entry};
 /// Take a snapshot of a running program
 ///
 /// The program goes on while its image is written: it stands still only while its state is captured, usually for less than
-/// a millisecond. The image's id is printed when it is safe on the disk; --json tells the two moments apart.
+/// a millisecond. The image's id is printed when it is safe on the disk; --json tells the two moments apart. Of a program that
+/// waits for a slot, or to be tried again, it is the image that it goes on from; without one there is nothing to print.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wsnap snap sim\n  wsnap snap --stop --tag before-upgrade 4711\n  wsnap snap --all --stop     # before maintenance; `wsnap resume --all` goes on with all of them"

@@ -106,7 +106,7 @@ impl Session<'_> {
         self.keeper.kept().pause();
         let Some(taken) = taken else {
             // Whoever wants it to stop now wants an image, which is tried again as soon as it runs.
-            self.await_slot()?;
+            self.await_slot_again()?;
             self.keeper.kept().go();
             return Ok(None);
         };
@@ -114,7 +114,7 @@ impl Session<'_> {
         if let Some(job) = &mut job {
             job.stopped()?;
         }
-        if !self.await_slot()? {
+        if !self.await_slot_again()? {
             // Its state is what it was.
             let requests = self.requests.take();
             let cause = requests.first().map(Request::stop_cause);

@@ -42,7 +42,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use wsnap::Instance;
 use wsnap::snapshots::{ImageId, Record, Store, StoreError, check_name};
@@ -93,11 +93,13 @@ pub(crate) struct Session<'a> {
     watch: Option<Watch>,
     job: Option<Job>,
     called_as: CalledAs,
+    /// The program has come to an end of its own choice.
+    is_over: bool,
 }
 
 /// That signals and clients are heard.
 struct Watch {
-    _registration: Option<Registration>,
+    registration: Option<Registration>,
 }
 
 impl<'a> Session<'a> {
@@ -144,6 +146,7 @@ impl<'a> Session<'a> {
             watch: None,
             job: None,
             called_as,
+            is_over: false,
         };
         let job = session.check(name)?;
         if let Some(directory) = &options.slots.directory {
@@ -165,7 +168,8 @@ impl<'a> Session<'a> {
             check_writable(&store)?;
             if let Some(name) = name {
                 check_name(&name)?;
-                job = Some(open_job(&store, &name)?);
+                let continues = self.called_as.goes_on_by_itself();
+                job = Some(open_job(&store, &name, continues)?);
                 self.grace.set_journal(store, name);
             }
         }
@@ -181,25 +185,28 @@ impl<'a> Session<'a> {
     pub fn run(
         mut self,
         instance: Instance,
-        start: &StartsAt,
+        start: StartsAt,
         label: &str,
     ) -> Result<ExitCode, Failure> {
         self.set_origin(start.image());
-        self.claim()?;
         // Whoever finds the program may ask it for a snapshot.
         self.requests.aim(Some(instance.handle()));
         self.watch(label)?;
+        self.claim();
         let ended = match self.await_slot()? {
             true => {
-                self.take_over(start)?;
-                let ended = self.attempt(instance, start.origin(), None)?;
+                let origin = self.take_over(start)?;
+                let ended = self.attempt(instance, origin, None)?;
                 if let (true, Some(job)) = (ended.is_own_end(), &mut self.job) {
                     job.finished()?;
                 }
                 ended
             }
             // Nothing has been computed since the program was started or resumed.
-            false => self.suspended_before_it_ran(),
+            false => {
+                self.point_at(start)?;
+                self.suspended_before_it_ran()
+            }
         };
         self.finish();
         Ok(ended.exit_code())
@@ -215,7 +222,7 @@ impl<'a> Session<'a> {
         watched.map_err(|error| cannot_start(&error))?;
         Listen::announce(&self.chosen);
         self.watch = Some(Watch {
-            _registration: self.register(label)?,
+            registration: self.register(label)?,
         });
         self.start_timers().map_err(|error| cannot_start(&error))
     }
@@ -224,6 +231,10 @@ impl<'a> Session<'a> {
     pub fn finish(mut self) {
         self.requests.close();
         self.watch = None;
+        if self.is_over {
+            // Whoever stops all programs does not find it any more, so it is not put into the list again.
+            self.leave_list();
+        }
         self.keeper.finish();
     }
 
@@ -235,7 +246,7 @@ impl<'a> Session<'a> {
     /// Waits until the program, which has not run since its image, may do so, and says whether it is to.
     pub fn await_slot(&mut self) -> Result<bool, Failure> {
         if self.slot.is_some() {
-            self.requests.set_waiting();
+            self.requests.set_waiting(true);
         }
         self.await_slot_again()
     }
@@ -253,7 +264,7 @@ impl<'a> Session<'a> {
         if let Some(slot) = &mut self.slot {
             slot.leave();
         }
-        self.requests.set_waiting();
+        self.requests.set_waiting(true);
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -370,15 +381,26 @@ pub(crate) fn run_bare(mut instance: Instance, limits: &LimitArgs) -> Result<Exi
 }
 
 /// Takes a name. The process that has it may just be ending: whoever was told that its program has been suspended comes at once.
-fn open_job(store: &Store, name: &str) -> Result<Job, StoreError> {
+/// Who `continues` a program does not start it again that comes to its end meanwhile.
+fn open_job(store: &Store, name: &str, continues: bool) -> Result<Job, Failure> {
     let since = Instant::now();
+    let since_ms = output::unix_ms(SystemTime::now());
     loop {
-        match Job::open(store, name, &register::this_process()) {
+        let job = match Job::open(store, name, &register::this_process()) {
             Err(StoreError::JobTaken { .. }) if since.elapsed() < TAKEN_TIMEOUT => {
                 thread::sleep(TAKEN_LOOK_PERIOD);
+                continue;
             }
-            result => return result,
+            job => job?,
+        };
+        let finished_at_ms = job.journal().finished_at_ms();
+        if continues && finished_at_ms.is_some_and(|at_ms| at_ms >= since_ms) {
+            return Err(Failure::new(format!(
+                "the program {name:?}, which another process was running, has just come to its end"
+            ))
+            .hint("run the same line again to start it from the beginning"));
         }
+        return Ok(job);
     }
 }
 

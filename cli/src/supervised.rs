@@ -159,12 +159,11 @@ impl<'a, L> Host for KeptRunning<'a, L>
 where
     L: FnMut(&mut Session<'a>, &Attempt) -> Result<Instance, Failure>,
 {
-    /// None if somebody wants the program to stop before it runs.
-    type Ready = Option<ReadyToRun>;
+    type Ready = ReadyToRun;
     type Output = Ended;
     type Error = Failure;
 
-    fn prepare(&mut self, attempt: &Attempt) -> Result<Self::Ready, Failure> {
+    fn prepare(&mut self, attempt: &Attempt) -> Result<Option<Self::Ready>, Failure> {
         if let Some(record) = &attempt.record {
             output::message(format_args!(
                 "going on from image {}, which was taken at {}",
@@ -180,9 +179,12 @@ where
         self.session.set_preparing(false);
         let mut instance = launched?;
         instance.set_resume_count(attempt.resume_count);
-        self.session.claim()?;
-        let may_run = self.session.await_slot()?;
-        Ok(may_run.then_some(ReadyToRun {
+        self.session.claim();
+        if !self.session.await_slot()? {
+            self.suspended = Some(self.session.suspended_before_it_ran());
+            return Ok(None);
+        }
+        Ok(Some(ReadyToRun {
             instance,
             origin: attempt.origin,
             output_bytes: attempt.output_bytes(),
@@ -190,9 +192,6 @@ where
     }
 
     fn run(&mut self, ready: Self::Ready, job: &mut Job) -> Result<End<Ended>, Failure> {
-        let Some(ready) = ready else {
-            return Ok(End::Stopped(self.session.suspended_before_it_ran()));
-        };
         self.session.cut_output(ready.output_bytes)?;
         let ended = self
             .session

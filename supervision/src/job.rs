@@ -68,6 +68,11 @@ impl Job {
         })
     }
 
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The program's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -274,9 +279,7 @@ impl Job {
     ///
     /// [`StoreError`].
     pub fn finished(&mut self) -> Result<(), StoreError> {
-        let scratch = self.scratch()?;
-        self.journal = Journal::default();
-        self.journal.scratch = Some(scratch);
+        self.journal = Journal::finished(self.scratch()?);
         self.write()
     }
 

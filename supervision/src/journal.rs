@@ -43,6 +43,8 @@ pub struct Journal {
     deaths: Vec<Death>,
     /// Why nothing is tried any more.
     given_up: Option<String>,
+    /// When the program came to its end, if nothing has been tried since.
+    finished_at_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +171,20 @@ impl Journal {
         self.given_up.as_deref()
     }
 
+    /// When the program came to its end, in milliseconds since the start of 1970 (UTC), if nothing has been tried since.
+    pub fn finished_at_ms(&self) -> Option<u64> {
+        self.finished_at_ms
+    }
+
+    /// The program has come to its end: all that there is of it belongs to a run that is over.
+    pub(crate) fn finished(scratch: Scratch) -> Self {
+        Self {
+            finished_at_ms: Some(scratch.at_ms),
+            scratch: Some(scratch),
+            ..Self::default()
+        }
+    }
+
     /// The latest deaths, oldest first.
     pub fn deaths(&self) -> &[Death] {
         &self.deaths
@@ -191,6 +207,7 @@ impl Journal {
 
     /// The program, which has been stopped, runs again where it stands, which is where its latest snapshot was taken.
     pub fn goes_on(&mut self, from: Option<Ancestor>, at_ms: u64) {
+        self.finished_at_ms = None;
         self.attempt = Some(OpenAttempt {
             from: from.map(|from| from.record),
             from_age_ms: from.map_or(0, |from| from.age_ms),
@@ -224,16 +241,14 @@ impl Journal {
             Kind::Image => Verdict::GoOn {
                 rejected: up_to(attempt.from, ancestors),
             },
-            // It gets further with each attempt.
-            Kind::OutOfTime if has_progressed(attempt, ancestors) => {
+            // Whoever set the limit knows what it says about the program.
+            Kind::OutOfTime => {
                 self.forget_unknown_deaths();
                 Verdict::GoOn {
                     rejected: Vec::new(),
                 }
             }
-            Kind::Crash | Kind::OutOfTime => {
-                self.crashed(attempt, death.ran_ms, ancestors, window_ms)
-            }
+            Kind::Crash => self.crashed(attempt, death.ran_ms, ancestors, window_ms),
         };
         let (Verdict::GoOn { rejected } | Verdict::GiveUp { rejected, .. }) = &verdict;
         death.rejected.clone_from(rejected);

@@ -132,12 +132,14 @@ impl Keeper {
         self.name.as_deref()
     }
 
-    /// The program is about to run from there. The output file has been cut to what belongs to it.
+    /// The program is about to run from there. The output file has been cut to what belongs to it. No snapshot of the attempt
+    /// before may be kept from now on: what a record says would be taken from this one.
     ///
     /// # Errors
     ///
     /// When nobody can tell how long the output file is.
     pub fn begin(&self, origin: Origin) -> io::Result<()> {
+        let _keeping = locked(&self.keeping);
         let mut state = self.state();
         let output_before = match &self.output {
             Some(output) => output.byte_len()?,

@@ -32,7 +32,7 @@
 //!     type Output = Outcome;
 //!     type Error = Box<dyn std::error::Error>;
 //!
-//!     fn prepare(&mut self, attempt: &Attempt) -> Result<Instance, Self::Error> {
+//!     fn prepare(&mut self, attempt: &Attempt) -> Result<Option<Instance>, Self::Error> {
 //!         let mut instance = match &attempt.image {
 //!             None => self.program.start(Wasi::new(WasiConfig::default())?, Call::command())?,
 //!             Some(image) => {
@@ -42,7 +42,7 @@
 //!         };
 //!         instance.set_resume_count(attempt.resume_count);
 //!         self.keeper.begin(attempt.origin)?;
-//!         Ok(instance)
+//!         Ok(Some(instance))
 //!     }
 //!
 //!     fn run(&mut self, mut instance: Instance, _: &mut Job) -> Result<End<Outcome>, Self::Error> {

@@ -83,12 +83,13 @@ pub trait Host {
     /// Why it cannot be run, when that is not the program's own fault.
     type Error: From<StoreError>;
 
-    /// Starts or resumes the program, up to where it would run.
+    /// Starts or resumes the program, up to where it would run; none if it is not to run now, which ends the supervision and
+    /// counts for nothing.
     ///
     /// # Errors
     ///
     /// They end the supervision, and count for nothing.
-    fn prepare(&mut self, attempt: &Attempt) -> Result<Self::Ready, Self::Error>;
+    fn prepare(&mut self, attempt: &Attempt) -> Result<Option<Self::Ready>, Self::Error>;
 
     /// Runs it to its end. The job wants to know of times in between at which it stands still, stored.
     ///
@@ -153,7 +154,9 @@ impl Supervisor {
             let attempt = self
                 .job
                 .next(window, |death, verdict| host.died(death, verdict))?;
-            let ready = host.prepare(&attempt)?;
+            let Some(ready) = host.prepare(&attempt)? else {
+                return Ok(self.finish(output));
+            };
             self.job.begin(&attempt)?;
             let since = Instant::now();
             let end = match host.run(ready, &mut self.job) {

@@ -200,6 +200,9 @@ fn a_program_that_cannot_be_stored_makes_room_all_the_same_and_goes_on() {
     let printed = background.stdout();
     assert!(printed.len() < expected.len());
     background.wait_for_message("waits for its turn without an image");
+    // Nor is an older image passed off as one of where it stands.
+    let snap = sandbox.wsnap().args(["snap", "long"]).run();
+    snap.expect_one_error(1, &["waits for its turn"]);
     let _ = urgent.wait().expect(0);
     let finished = background.wait().expect(0);
     assert_eq!(finished.stdout, expected);
@@ -401,4 +404,46 @@ fn a_program_that_waits_in_line_is_stopped_with_all_others_and_goes_on_with_them
         wait_until("ended right", &is_whole);
     }
     wait_until("all have ended", &|| states(&sandbox).is_empty());
+}
+
+#[test]
+fn an_image_that_waits_for_its_turn_under_a_new_name_is_not_forgotten() {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.wat", Job::new(100, 10_000_000).wat());
+    let expected = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
+    let expected = expected.expect(0).stdout;
+    make_slots(&sandbox, "1");
+    let stop = [
+        "run",
+        "--output",
+        "out",
+        "--id-file",
+        "id",
+        "--stop-at",
+        "after=500ms",
+        "job.wat",
+    ];
+    let _ = sandbox.wsnap().args(stop).run().expect(85);
+    let image = fs::read_to_string(sandbox.path("id")).expect("an id");
+    let mut holder = sandbox
+        .wsnap()
+        .args(["run", "--slots", "slots", "job.wat"])
+        .start();
+    holder.wait_for("has printed a line", |output| !output.is_empty());
+    let resume = [
+        "resume", "--name", "sim", "--slots", "slots", "--output", "out",
+    ];
+    let waits = sandbox.wsnap().args(resume).arg(image.trim()).start();
+    while states(&sandbox).len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = sandbox
+        .wsnap()
+        .args(["snap", "--stop", "sim"])
+        .run()
+        .expect(0);
+    let _ = waits.wait().expect(85);
+    let resume = ["resume", "--output", "out", "sim"];
+    let _ = sandbox.wsnap().args(resume).run().expect(0);
+    assert_eq!(fs::read(sandbox.path("out")).expect("output"), expected);
 }

@@ -738,3 +738,162 @@ fn an_image_that_lost_its_record_is_resumed_without_cutting_the_output() {
         .expect(0);
     assert_eq!(output(&sandbox), expected);
 }
+
+/// Nothing can be stored as long as this is there, as while garbage is collected.
+fn busy(sandbox: &Sandbox) -> fs::File {
+    let lock = fs::File::open(sandbox.store().join("lock")).expect("the store's lock");
+    lock.lock().expect("locked");
+    lock
+}
+
+#[test]
+fn a_program_whose_last_image_is_still_written_goes_on_from_that() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let running = run(&sandbox, &["--every", "50ms"]).start();
+    wait_until("saved", || saved(&sandbox) >= 1);
+    let before = output(&sandbox).len();
+    wait_until("got further", || output(&sandbox).len() > before + 200);
+    let lock = busy(&sandbox);
+    let mut asking = sandbox.wsnap().args(["snap", "--all", "--stop"]).start();
+    let list = sandbox.store().join("running/rollout.stopped");
+    wait_until("it is written down", || list.exists());
+    thread::sleep(Duration::from_millis(200));
+    asking.signal(Signal::KILL);
+    let resuming = sandbox.wsnap().args(["resume", "--all"]).start();
+    thread::sleep(Duration::from_millis(500));
+    drop(lock);
+    let _ = running.wait().expect(SUSPENDED);
+    let printed = output(&sandbox).len();
+    let _ = resuming.wait().expect(0);
+    wait_until("goes on", || output(&sandbox).len() != printed);
+    assert!(output(&sandbox).len() > printed, "it has gone back");
+    wait_until("ended", || output(&sandbox) == expected);
+}
+
+#[test]
+fn an_image_that_is_written_while_its_program_crashes_belongs_to_the_attempt_before() {
+    let job = Job {
+        traps_at: Some(100),
+        ..JOB
+    };
+    let (sandbox, _) = sandbox(&job);
+    let running = run(&sandbox, &["--restart", "on-crash", "--continue"]).start();
+    wait_until("prints", || {
+        sandbox.path("out").exists() && output(&sandbox).len() > 90
+    });
+    let _ = sandbox.wsnap().args(["snap", "job"]).run().expect(0);
+    let lock = busy(&sandbox);
+    let snapping = sandbox.wsnap().args(["snap", "job"]).start();
+    wait_until("has crashed", || running.stderr().contains("unreachable"));
+    thread::sleep(Duration::from_millis(500));
+    drop(lock);
+    let _ = snapping.wait().expect(0);
+    let finished = running.wait().expect(TRAPPED);
+    assert!(
+        finished.stderr.contains("given up"),
+        "{}",
+        finished.describe()
+    );
+    assert!(
+        !finished.stderr.contains("had written"),
+        "{}",
+        finished.describe()
+    );
+}
+
+#[test]
+fn a_program_that_was_resumed_under_a_new_name_goes_back_to_the_image_that_it_came_from() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let command = sandbox
+        .wsnap()
+        .args(["run", "--output", "out", "--id-file", "id"]);
+    let _ = command
+        .args(["--stop-at", "after=500ms", "job.wat"])
+        .run()
+        .expect(SUSPENDED);
+    let image = fs::read_to_string(sandbox.path("id")).expect("an id");
+    let resume = [
+        "resume",
+        "--name",
+        "job",
+        "--output",
+        "out",
+        "--stop-at",
+        "after=300ms",
+    ];
+    let _ = sandbox
+        .wsnap()
+        .args(resume)
+        .arg(image.trim())
+        .run()
+        .expect(SUSPENDED);
+    let newest = log(&sandbox).pop().expect("one")["image"].clone();
+    let newest = newest.as_str().expect("an id");
+    assert_ne!(newest, image.trim());
+    fs::remove_file(sandbox.store().join("images").join(newest)).expect("an image");
+    goes_on_and_ends_right(&sandbox, &expected);
+}
+
+#[test]
+fn a_program_that_has_come_to_its_end_is_not_on_the_list_of_those_to_go_on_with() {
+    let (sandbox, expected) = sandbox(&Job::new(10, 1_000_000));
+    for _ in 0..25 {
+        let running = run(&sandbox, &["--continue"]).start();
+        thread::sleep(Duration::from_micros(fastrand::u64(5_000..60_000)));
+        let stopped = sandbox.wsnap().args(["snap", "--all", "--stop"]).run();
+        let code = running.wait().code();
+        let resumed = sandbox.wsnap().args(["resume", "--all"]).run();
+        match code {
+            Some(0) => assert!(
+                resumed.stderr.contains("no program"),
+                "{} {}",
+                stopped.describe(),
+                resumed.describe()
+            ),
+            _ => wait_until("ended", || output(&sandbox) == expected),
+        }
+        assert_eq!(output(&sandbox), expected);
+        // Nor is it run by others meanwhile.
+        wait_until("nothing runs", || {
+            let ps = json(sandbox.wsnap().args(["ps", "--json"]).run());
+            ps.as_array().is_some_and(Vec::is_empty)
+        });
+    }
+}
+
+#[test]
+fn a_signal_after_the_programs_own_end_changes_nothing() {
+    let (sandbox, expected) = sandbox(&JOB);
+    let flags = ["--continue", "--every", "50ms", "--grace", "300ms"];
+    let mut running = run(&sandbox, &flags).start();
+    wait_until("saved", || saved(&sandbox) >= 1);
+    let lock = busy(&sandbox);
+    let snapping = sandbox.wsnap().args(["snap", "job"]).start();
+    wait_until("has printed all", || output(&sandbox) == expected);
+    thread::sleep(Duration::from_millis(200));
+    running.signal(Signal::TERM);
+    thread::sleep(Duration::from_secs(1));
+    drop(lock);
+    let _ = running.wait().expect(0);
+    let _ = snapping.wait();
+    let finished = run(&sandbox, &["--continue"]).run().expect(0);
+    assert!(
+        !finished.stderr.contains("going on"),
+        "{}",
+        finished.describe()
+    );
+}
+
+#[test]
+fn a_program_that_comes_to_its_end_is_not_started_again_by_who_waits_for_its_name() {
+    let (sandbox, expected) = sandbox(&Job::new(60, 10_000_000));
+    let first = run(&sandbox, &["--continue"]).start();
+    wait_until("prints", || {
+        sandbox.path("out").exists() && !output(&sandbox).is_empty()
+    });
+    let second = run(&sandbox, &["--continue"]).start();
+    let _ = first.wait().expect(0);
+    let finished = second.wait();
+    assert_eq!(finished.code(), Some(1), "{}", finished.describe());
+    assert_eq!(output(&sandbox), expected);
+}

@@ -12,7 +12,7 @@ use crate::launch::{self, FilesPolicy, Resumption};
 use crate::listen::Listen;
 use crate::output;
 use crate::places::Places;
-use crate::rollout;
+use crate::rollout::{self, GoneOn, Stopped};
 use crate::session::start::StartsAt;
 use crate::session::words::CalledAs;
 use crate::session::{self, Session};
@@ -76,11 +76,20 @@ impl Resume {
             session.hold(job);
         }
         // Only now, since whoever had the name until now may have left a newer image.
-        let id = store.resolve(&reference)?;
+        let id = match &name {
+            // Of a program's name and a tag that are the same, the name is meant.
+            Some(name) if *name == reference => match store.latest(name)? {
+                Some(id) => id,
+                None => store.resolve(&reference)?,
+            },
+            _ => store.resolve(&reference)?,
+        };
         let image = Arc::new(store.load(id)?);
         launch::verify(&store, &image)?;
         // Whoever has lost the record can still go on from the image.
-        let mut records = store.records_of(id).unwrap_or_default();
+        let mut records = store
+            .readable_records_of(id)
+            .map_or_else(|_| Vec::new(), |all| all.0);
         // Another program may have come to the same state.
         let is_own = |record: &Record| name.is_some() && record.name == name;
         let own = records.iter().rposition(is_own);
@@ -113,7 +122,7 @@ impl Resume {
         }
         session
             .listening(&self.listeners, chosen)
-            .run(instance, &start, &label)
+            .run(instance, start, &label)
     }
 
     /// A program that is resumed by its name keeps it.
@@ -130,24 +139,26 @@ impl Resume {
 
 fn resume_all(places: &Places) -> Result<ExitCode, Failure> {
     let directory = places.store_directory()?;
-    // Nobody else goes on with them at the same time.
-    let _going_on = rollout::lock_going_on(&directory)?;
-    let stopped = rollout::stopped(&directory)?;
-    if stopped.is_empty() {
+    if rollout::stopped(&directory)?.is_empty() {
         output::message("`snap --all --stop` has left no program to go on with");
         return Ok(ExitCode::SUCCESS);
     }
+    // Nobody else goes on with them at the same time.
+    let _going_on = rollout::lock_going_on(&directory)?;
+    let stopped = rollout::stopped(&directory)?;
     let mut failed = 0;
     for program in &stopped {
-        // Somebody may have gone on with it by its name meanwhile.
-        if !rollout::stopped(&directory)?.contains(program) {
+        // Somebody may have gone on with it meanwhile.
+        let is_left = |other: &Stopped| other.is_same(program);
+        if !rollout::stopped(&directory)?.iter().any(is_left) {
             continue;
         }
         match rollout::go_on(program, &directory, places.chosen_cache()?.as_deref()) {
-            Ok(pid) => {
+            Ok(GoneOn::Process(pid)) => {
                 output::result(format_args!("{}: process {pid}", program.label()))?;
-                // One by one, so that whatever happens to this process none goes on twice.
-                rollout::change(&directory, |all| all.retain(|other| other != program))?;
+            }
+            Ok(GoneOn::Finished) => {
+                output::message(format_args!("{} has come to its end", program.label()));
             }
             Err(failure) => {
                 failure.print();

@@ -118,7 +118,7 @@ impl Run {
                     session.hold(job);
                 }
                 let instance = start.instance(wasm, session.stdout()?)?;
-                session.run(instance, &StartsAt::Beginning, &label)
+                session.run(instance, StartsAt::Beginning, &label)
             }
         }
     }

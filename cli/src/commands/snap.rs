@@ -171,11 +171,10 @@ impl Snap {
 
     fn snap_all(&self, places: &Places) -> Result<ExitCode, Failure> {
         let directory = places.store_directory()?;
-        let entries = register::running(&directory)?;
-        if self.stop {
-            // Should this process be killed meanwhile, those with names can be gone on with all the same.
-            rollout::change(&directory, |all| rollout::plan(all, &entries))?;
-        }
+        let entries = match self.stop {
+            true => rollout::plan(&directory)?,
+            false => register::running(&directory)?,
+        };
         // Each waits for its own disk and safepoint, so nobody waits for the others.
         let replies: Vec<Result<Reply, NoReply>> = thread::scope(|scope| {
             let asked: Vec<_> = entries
@@ -279,8 +278,10 @@ impl Snap {
 /// Notes what is known of a program that was to be stopped with all others.
 fn note(all: &mut Vec<Stopped>, entry: &Entry, reply: &Result<Reply, NoReply>) {
     match reply {
-        Ok(Reply::Image(image)) => rollout::has_stopped(all, Stopped::of(entry, &image.id)),
-        Ok(Reply::NotBegun) => rollout::has_stopped(all, Stopped::before_its_beginning(entry)),
+        Ok(Reply::Image(image)) => rollout::has_stopped(all, entry, Stopped::of(entry, &image.id)),
+        Ok(Reply::NotBegun) => {
+            rollout::has_stopped(all, entry, Stopped::before_its_beginning(entry));
+        }
         // It runs.
         Err(NoReply::Refused(_)) => all.retain(|program| !program.is(entry)),
         // If it has come to its end it has said so itself.

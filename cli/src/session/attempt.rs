@@ -39,6 +39,7 @@ impl Session<'_> {
             Some(Trigger::After(_)) | None => (),
         }
         instance.set_limits(self.options.limits.limits())?;
+        self.grace.begin();
         self.requests.aim(Some(instance.handle()));
         let autosave = match self.options.saving.pace() {
             Some(pace) => {
@@ -52,16 +53,20 @@ impl Session<'_> {
         let ended = self.run_to_end(&mut instance, job);
         self.keeper.kept().pause();
         self.requests.aim(None);
+        self.is_over = ended.as_ref().is_ok_and(Ended::is_own_end);
+        if self.is_over {
+            self.grace.end();
+        }
         drop(instance);
         if let Some(autosave) = autosave {
             autosave.finish();
         }
+        // What follows from the end must see all snapshots of this attempt.
+        self.keeper.settle();
         let ended = ended?;
         if ended.is_own_end() {
             // Whoever reads that it has finished finds all that it printed.
             self.keeper.kept().sync_output()?;
-            // Nor is it gone on with if it was to be stopped meanwhile.
-            self.claim()?;
         }
         Ok(ended)
     }
@@ -86,7 +91,7 @@ impl Session<'_> {
                 Next::End(ended) => return Ok(ended),
                 Next::WaitForTurn(taken) => {
                     // Until it goes on its image is what there is.
-                    self.requests.aim(None);
+                    self.requests.set_waiting(taken.is_some());
                     if let Some(ended) = self.wait_for_turn(taken.as_ref(), job.as_deref_mut())? {
                         return Ok(ended);
                     }

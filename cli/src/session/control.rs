@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use wsnap::Error;
 use wsnap::snapshots::Store;
+use wsnap::{Error, Handle};
 
 use super::keeper::{Keeper, Taken};
 use super::requests::{Awaited, Request, Requests};
@@ -144,16 +144,35 @@ impl Desk {
 
     fn snapshot(&self, labels: &BTreeMap<String, String>) -> Option<Answer> {
         let since = Instant::now();
-        let handle = match (self.requests.program(), self.keeper.latest()) {
-            (Some(handle), _) => handle,
-            // It does not run at the moment, and this is what it goes on from.
-            (None, Some(latest)) => return Some(Answer::image(&latest)),
-            (None, None) => match self.requests.await_program() {
-                Awaited::Program(handle) => handle,
-                Awaited::Waiting => return Some(Answer::NotBegun),
+        loop {
+            let snapping = self.keeper.snapping();
+            if let Some(handle) = self.requests.program() {
+                return self.snapshot_of(&handle, since, labels);
+            }
+            drop(snapping);
+            match self.requests.await_program() {
+                Awaited::Program => (),
+                Awaited::Waiting => {
+                    // It does not run at the moment, and this is what it goes on from.
+                    let latest = self.keeper.latest();
+                    return Some(latest.map_or(Answer::NotBegun, |latest| Answer::image(&latest)));
+                }
+                Awaited::Unstored => {
+                    return Some(Answer::refusal(&Failure::new(
+                        "the program waits for its turn, and its state could not be stored",
+                    )));
+                }
                 Awaited::Over => return None,
-            },
-        };
+            }
+        }
+    }
+
+    fn snapshot_of(
+        &self,
+        handle: &Handle,
+        since: Instant,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<Answer> {
         let taken = match handle.snapshot() {
             Ok(snapshot) => self
                 .keeper

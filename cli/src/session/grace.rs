@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -28,6 +29,8 @@ pub(crate) struct Grace {
     code: u8,
     /// While the time runs. Nothing is ever sent: that it is dropped says that it does not matter any more.
     running: Mutex<Option<Sender<Infallible>>>,
+    /// The program has come to its end.
+    is_over: AtomicBool,
     /// Where the program's journal is, if it has one.
     journal: OnceLock<(Store, String)>,
     /// Whether the program is made ready to run, and nothing has been computed since its image.
@@ -43,6 +46,7 @@ impl Grace {
             keeper,
             code,
             running: Mutex::default(),
+            is_over: AtomicBool::new(false),
             journal: OnceLock::new(),
             preparing: Mutex::new(false),
         }
@@ -75,7 +79,7 @@ impl Grace {
             return Ok(());
         };
         let mut running = self.running();
-        if running.is_some() {
+        if running.is_some() || self.is_over.load(Ordering::SeqCst) {
             return Ok(());
         }
         let (over, is_over) = mpsc::channel();
@@ -90,6 +94,18 @@ impl Grace {
     /// The image is stored, or cannot be and the program goes on.
     pub fn cancel(&self) {
         *self.running() = None;
+    }
+
+    /// The program has come to its end, and there is nothing to store.
+    pub fn end(&self) {
+        let mut running = self.running();
+        self.is_over.store(true, Ordering::SeqCst);
+        *running = None;
+    }
+
+    /// The program begins again.
+    pub fn begin(&self) {
+        self.is_over.store(false, Ordering::SeqCst);
     }
 
     fn watch(&self, time: Duration, is_over: &Receiver<Infallible>) {

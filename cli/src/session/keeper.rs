@@ -21,8 +21,35 @@ pub(crate) struct Keeper {
     /// The latest snapshot, and when its state was captured; or what the program came from, and when.
     latest: Mutex<Option<(Taken, Instant)>>,
     /// How many clients have not got their answer yet.
-    clients: Mutex<usize>,
-    answered: Condvar,
+    clients: Counter,
+    /// How many threads may be taking or keeping a snapshot in passing.
+    snapping: Counter,
+}
+
+/// How many threads are at something.
+#[derive(Default)]
+struct Counter {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Counter {
+    /// Counts one more until the returned value is dropped.
+    fn enter(&self) -> Counted<'_> {
+        *locked(&self.count) += 1;
+        Counted(self)
+    }
+
+    /// Waits until there are none.
+    fn await_none(&self) {
+        let mut count = locked(&self.count);
+        while *count > 0 {
+            count = self
+                .fewer
+                .wait(count)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 /// An image of the program has been stored.
@@ -45,8 +72,8 @@ impl Keeper {
             id_file,
             keeping: Mutex::default(),
             latest: Mutex::default(),
-            clients: Mutex::new(0),
-            answered: Condvar::new(),
+            clients: Counter::default(),
+            snapping: Counter::default(),
         }
     }
 
@@ -112,30 +139,33 @@ impl Keeper {
     }
 
     /// A client waits for an answer until the returned value is dropped.
-    pub fn client(&self) -> Waiting<'_> {
-        *locked(&self.clients) += 1;
-        Waiting(self)
+    pub fn client(&self) -> Counted<'_> {
+        self.clients.enter()
+    }
+
+    /// This thread takes a snapshot of the program if it runs, and keeps it, until the returned value is dropped.
+    pub fn snapping(&self) -> Counted<'_> {
+        self.snapping.enter()
+    }
+
+    /// Waits until all snapshots of an attempt are kept that has ended, so that nobody can take one of it any more.
+    pub fn settle(&self) {
+        self.snapping.await_none();
     }
 
     /// Waits until all clients have their answers. The program has ended, so there are no new ones to wait for.
     pub fn finish(&self) {
-        let mut clients = locked(&self.clients);
-        while *clients > 0 {
-            clients = self
-                .answered
-                .wait(clients)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        self.clients.await_none();
     }
 }
 
-/// A client that waits.
-pub(crate) struct Waiting<'k>(&'k Keeper);
+/// One that is counted.
+pub(crate) struct Counted<'c>(&'c Counter);
 
-impl Drop for Waiting<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        *locked(&self.0.clients) -= 1;
-        self.0.answered.notify_all();
+        *locked(&self.0.count) -= 1;
+        self.0.fewer.notify_all();
     }
 }
 

@@ -62,6 +62,14 @@ impl Entry {
         UnixStream::connect(&self.socket)
     }
 
+    /// The process.
+    pub fn process(&self) -> Process {
+        Process {
+            pid: self.pid,
+            started_ms: self.started_ms,
+        }
+    }
+
     /// How long it has been running.
     pub fn age(&self) -> Duration {
         let now_ms = output::unix_ms(SystemTime::now());
@@ -77,6 +85,15 @@ impl Entry {
     }
 }
 
+/// A process that runs a program: ids of processes come again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it entered itself, in milliseconds since 1970.
+    pub started_ms: u64,
+}
+
 /// How the program is run again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Words {
@@ -88,6 +105,8 @@ pub(crate) struct Words {
 
 /// This process's entry; dropping it removes it.
 pub(crate) struct Registration {
+    /// What the entry says of the process.
+    pub process: Process,
     entry: PathBuf,
     socket: PathBuf,
     /// Holds the socket when the store's path is too long for one.
@@ -201,7 +220,12 @@ fn enter(
     // A process with the same id may have left one.
     let _ = fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket)?;
+    let process = Process {
+        pid,
+        started_ms: output::unix_ms(SystemTime::now()),
+    };
     let registration = Registration {
+        process,
         entry: folder.join(format!("{pid}.{ENTRY_EXTENSION}")),
         socket: socket.clone(),
         _folder: temporary,
@@ -211,7 +235,7 @@ fn enter(
         pid,
         name,
         module: module.to_owned(),
-        started_ms: output::unix_ms(SystemTime::now()),
+        started_ms: process.started_ms,
         directory: std::env::current_dir()?,
         words_to_go_on: words.to_go_on,
         words_to_start: words.to_start,

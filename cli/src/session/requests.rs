@@ -134,9 +134,11 @@ struct Shared {
 /// What came of waiting for a program.
 pub(crate) enum Awaited {
     /// It runs.
-    Program(Handle),
+    Program,
     /// It waits itself.
     Waiting,
+    /// So it does, without an image of where it stands.
+    Unstored,
     /// No program will run any more.
     Over,
 }
@@ -145,8 +147,10 @@ pub(crate) enum Awaited {
 enum Aim {
     /// No program runs yet, or at the moment.
     Nobody,
-    /// Nor will it for some time: it waits for its turn, or after a crash.
+    /// Nor will it for some time: it waits for its turn, or after a crash, and goes on from its image or begins then.
     Waiting,
+    /// It stands still and waits for its turn, and there is no image of where it stands.
+    Unstored,
     Program(Handle),
     /// No program will run any more.
     Over,
@@ -190,13 +194,16 @@ impl Requests {
     pub fn program(&self) -> Option<Handle> {
         match &*locked(&self.0.program) {
             Aim::Program(handle) => Some(handle.clone()),
-            Aim::Nobody | Aim::Waiting | Aim::Over => None,
+            Aim::Nobody | Aim::Waiting | Aim::Unstored | Aim::Over => None,
         }
     }
 
     /// The program waits for something, without running.
-    pub fn set_waiting(&self) {
-        self.set_aim(Aim::Waiting);
+    pub fn set_waiting(&self, is_stored: bool) {
+        self.set_aim(match is_stored {
+            true => Aim::Waiting,
+            false => Aim::Unstored,
+        });
     }
 
     /// Waits until a program runs, or does not for some time.
@@ -204,8 +211,9 @@ impl Requests {
         let mut aim = locked(&self.0.program);
         loop {
             match &*aim {
-                Aim::Program(handle) => return Awaited::Program(handle.clone()),
+                Aim::Program(_) => return Awaited::Program,
                 Aim::Waiting => return Awaited::Waiting,
+                Aim::Unstored => return Awaited::Unstored,
                 Aim::Over => return Awaited::Over,
                 Aim::Nobody => {
                     let waited = self.0.aimed.wait(aim);

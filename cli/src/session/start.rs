@@ -3,13 +3,16 @@
 
 use std::io;
 
-use wsnap::snapshots::{ImageId, Record, Store};
+use wsnap::snapshots::{ImageId, NewRecord, Record, Store};
 use wsnap::wasi::Stdio;
 use wsnap_supervision::Origin;
 
 use super::{Session, origin};
 use crate::failure::Failure;
 use crate::rollout;
+
+/// What the record of a snapshot says that a program was resumed from under another name.
+const RESUME_TRIGGER: &str = "resume";
 
 /// Where a program starts that nobody keeps running.
 pub(crate) enum StartsAt {
@@ -20,14 +23,6 @@ pub(crate) enum StartsAt {
 }
 
 impl StartsAt {
-    /// What a keeper needs to know of it.
-    pub fn origin(&self) -> Origin {
-        match self {
-            Self::Beginning => Origin::default(),
-            Self::Image(_, record) => origin(record.as_deref()),
-        }
-    }
-
     /// What the output file is to be cut to, in bytes; none if nobody knows what of it the program has printed.
     pub fn output_bytes(&self) -> Option<u64> {
         match self {
@@ -46,37 +41,75 @@ impl StartsAt {
 }
 
 impl Session<'_> {
-    /// The program is ready, under its name: `resume --all` need not go on with it.
-    pub fn claim(&self) -> Result<(), Failure> {
-        match self.keeper.name() {
-            Some(name) => rollout::forget(&self.places.store_directory()?, name),
-            None => Ok(()),
+    /// The program is ready, under its name: `resume --all` need not go on with it. The list is a help, and no program ends
+    /// because of it.
+    pub fn claim(&self) {
+        let registration = self
+            .watch
+            .as_ref()
+            .and_then(|watch| watch.registration.as_ref());
+        let claimed = self
+            .places
+            .store_directory()
+            .and_then(|store| rollout::claim(&store, self.keeper.name(), registration));
+        if let Err(failure) = claimed {
+            failure.print();
         }
     }
 
-    /// The program of a name runs from there now, whatever was before.
-    pub(super) fn take_over(&mut self, start: &StartsAt) -> Result<(), Failure> {
-        if let StartsAt::Image(image, _) = start {
-            let store = self.store()?.clone();
-            self.point_at(&store, *image)?;
+    /// The program has come to its end, and is not to be gone on with.
+    pub(super) fn leave_list(&self) {
+        let Some(name) = self.keeper.name() else {
+            return;
+        };
+        let left = self.places.store_directory();
+        if let Err(failure) = left.and_then(|store| rollout::forget(&store, name)) {
+            failure.print();
         }
-        if let Some(job) = &mut self.job {
-            match start {
-                StartsAt::Beginning => job.start_over()?,
-                // Whoever resumes a program by hand knows why.
-                StartsAt::Image(..) => job.forget(),
+    }
+
+    /// The program of a name runs from there now, whatever was before. Returns what a keeper needs to know.
+    pub(super) fn take_over(&mut self, start: StartsAt) -> Result<Origin, Failure> {
+        let output_bytes = start.output_bytes();
+        let origin = match start {
+            StartsAt::Beginning => {
+                if let Some(job) = &mut self.job {
+                    job.start_over()?;
+                    job.save()?;
+                }
+                Origin::default()
             }
-            job.save()?;
-        }
-        self.cut_output(start.output_bytes())
+            StartsAt::Image(..) => self.point_at(start)?,
+        };
+        self.cut_output(output_bytes)?;
+        Ok(origin)
     }
 
-    /// A program that is resumed from an image under another name has that image as its latest.
-    fn point_at(&self, store: &Store, image: ImageId) -> Result<(), Failure> {
-        match self.keeper.name() {
-            Some(name) if store.latest(name)? != Some(image) => Ok(store.set_name(name, image)?),
-            _ => Ok(()),
+    /// Somebody has decided from which image the program of a name goes on, also if that has to wait: what was rejected before
+    /// does not matter, and the image is its latest. Nothing is decided for one that starts.
+    pub(super) fn point_at(&mut self, start: StartsAt) -> Result<Origin, Failure> {
+        let StartsAt::Image(image, mut record) = start else {
+            return Ok(Origin::default());
+        };
+        if let Some(job) = &mut self.job {
+            let store = job.store().clone();
+            let name = job.name().to_owned();
+            // What the journal says may be that this image is of an earlier run. Whoever finds the name there must not read it.
+            job.forget();
+            job.save()?;
+            if let Some(other) = record.take() {
+                let is_own = other.name.as_ref() == Some(&name);
+                record = Some(match is_own {
+                    true => other,
+                    // The snapshot is one of this program now, too.
+                    false => Box::new(adopt(&store, &name, &other)?),
+                });
+            }
+            if store.latest(&name)? != Some(image) {
+                store.set_name(&name, image)?;
+            }
         }
+        Ok(origin(record.as_deref()))
     }
 
     /// Where the program's standard output leads.
@@ -116,4 +149,14 @@ impl Session<'_> {
         let path = self.output.as_ref().map(|output| output.path());
         Failure::io("write the output to", path.unwrap_or("".as_ref()), error)
     }
+}
+
+/// Makes a record for the program of a name of a snapshot that has one of another program.
+fn adopt(store: &Store, name: &str, other: &Record) -> Result<Record, Failure> {
+    let mut record = NewRecord::new(other.image, other.taken_at_ms, RESUME_TRIGGER);
+    record.name = Some(name.to_owned());
+    record.parent = Some(other.id);
+    record.ran_ms = other.ran_ms;
+    record.output_bytes = other.output_bytes;
+    Ok(store.put_record(record)?)
 }

@@ -297,3 +297,32 @@ fn a_program_that_is_kept_running_is_kept_running_by_whoever_goes_on_with_it() {
         read(&sandbox, "wsnap-run.log").contains("ended\n")
     });
 }
+
+#[test]
+fn a_list_that_an_older_version_has_written_is_gone_on_with() {
+    let sandbox = Sandbox::new();
+    stop_all(&sandbox, &["job"]);
+    let path = "store/running/rollout.stopped";
+    let mut list: Vec<Value> = serde_json::from_str(&read(&sandbox, path)).expect("a list");
+    for name in ["module", "process", "words_to_start"] {
+        list[0].as_object_mut().expect("an object").remove(name);
+    }
+    sandbox.write(path, &Value::from(list).to_string());
+    sandbox.write("data/f", "");
+    sandbox.expect(0, &["resume", "--all"]);
+    until("it has ended", || {
+        read(&sandbox, "wsnap-job.log").contains("ended\n")
+    });
+    assert!(planned(&sandbox).is_empty());
+}
+
+#[test]
+fn a_list_that_cannot_be_read_ends_no_program() {
+    let sandbox = Sandbox::new();
+    stop_all(&sandbox, &["job"]);
+    sandbox.write("store/running/rollout.stopped", "?");
+    sandbox.write("data/f", "");
+    let (_, stderr) = sandbox.expect(0, &["resume", "--dir", "data::/data", "job"]);
+    assert!(stderr.contains("rollout.stopped"), "{stderr}");
+    sandbox.expect(1, &["resume", "--all"]);
+}

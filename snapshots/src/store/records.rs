@@ -69,18 +69,7 @@ impl Store {
     ///
     /// [`StoreError::Io`] when the records cannot be listed.
     pub fn readable_records(&self) -> Result<(Vec<Record>, Vec<StoreError>), StoreError> {
-        let mut records = Vec::new();
-        let mut damaged = Vec::new();
-        for id in self.record_ids()? {
-            match self.read_record(id) {
-                Ok(Some(record)) => records.push(record),
-                // Deleted by another process since the directory was listed.
-                Ok(None) => (),
-                Err(error) => damaged.push(error),
-            }
-        }
-        records.sort_unstable_by_key(Record::order);
-        Ok((records, damaged))
+        Ok(self.read_records(self.record_ids()?))
     }
 
     /// The newest record of an image, if it has one. The time taken depends on the number of records in the store only
@@ -90,23 +79,46 @@ impl Store {
     ///
     /// As [`Store::records`], but only for the records of this image.
     pub fn record_of(&self, image: ImageId) -> Result<Option<Record>, StoreError> {
-        Ok(self.records_of(image)?.pop())
+        let (mut records, damaged) = self.readable_records_of(image)?;
+        match damaged.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(records.pop()),
+        }
     }
 
-    /// The records of an image, oldest first: two programs, or one at two times, can have reached the same state. The time taken
-    /// is as for [`Store::record_of`].
+    /// The records of an image, as [`Store::readable_records`] has those of all: two programs, or one at two times, can have
+    /// reached the same state. The time taken is as for [`Store::record_of`].
     ///
     /// # Errors
     ///
-    /// As [`Store::records`], but only for the records of this image.
-    pub fn records_of(&self, image: ImageId) -> Result<Vec<Record>, StoreError> {
+    /// [`StoreError::Io`] when the records cannot be listed.
+    pub fn readable_records_of(
+        &self,
+        image: ImageId,
+    ) -> Result<(Vec<Record>, Vec<StoreError>), StoreError> {
+        let ids = self.record_ids()?.into_iter();
+        let (mut records, damaged) = self.read_records(ids.filter(|id| id.fits(image)));
+        records.retain(|record| record.image == image);
+        Ok((records, damaged))
+    }
+
+    /// Those that can be read, oldest first, and for each of the others the error that names its file.
+    fn read_records(
+        &self,
+        ids: impl IntoIterator<Item = RecordId>,
+    ) -> (Vec<Record>, Vec<StoreError>) {
         let mut records = Vec::new();
-        for id in self.record_ids()?.into_iter().filter(|id| id.fits(image)) {
-            let record = self.read_record(id)?;
-            records.extend(record.filter(|record| record.image == image));
+        let mut damaged = Vec::new();
+        for id in ids {
+            match self.read_record(id) {
+                Ok(Some(record)) => records.push(record),
+                // Deleted by another process since the directory was listed.
+                Ok(None) => (),
+                Err(error) => damaged.push(error),
+            }
         }
         records.sort_unstable_by_key(Record::order);
-        Ok(records)
+        (records, damaged)
     }
 
     /// The records of the program that goes by `name`, oldest first, those that cannot be read left out.

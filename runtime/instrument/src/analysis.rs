@@ -22,8 +22,12 @@ pub(crate) struct Construct {
     /// Offset of its `end`.
     pub end: u32,
     pub is_loop: bool,
-    /// Whether it is a loop that polls at its header.
+    /// Whether it is a loop that polls: on some way round there is no other safepoint.
     pub polls: bool,
+    /// Whether it holds a call that is checked.
+    pub checks_calls: bool,
+    /// Loops around it, itself included.
+    pub loops: u32,
     /// For loops: whether memory may have been written on a way round, so that it has to be read anew.
     pub is_fenced: bool,
     /// Whether a safepoint or a point asked for lies inside.
@@ -36,6 +40,9 @@ pub(crate) struct Analysis {
     pub constructs: Vec<Construct>,
     /// The writes of locals in live code: local and offset, ascending by offset.
     pub writes: Vec<(u32, u32)>,
+    /// The branches back to loops in live code, ascending by offset: of the loops around each, how many, counted from outside,
+    /// have passed a safepoint since their header on every path.
+    checked: Vec<(u32, u32)>,
     /// The live locals at points.
     pub live: Live,
     /// The locals that are live at some safepoint, ascending.
@@ -46,6 +53,12 @@ impl Analysis {
     /// Looks at the body of `function`; `asked` are points at which liveness is wanted besides those of the plan.
     pub fn new(module: &Module<'_>, plan: &Plan, function: u32, asked: &[Point]) -> Result<Self> {
         Walker::new(plan, function, asked).walk(module.body(function))
+    }
+
+    /// Whether the branch at `offset` goes back to the loop on ways that have passed a safepoint since its header.
+    pub fn is_checked_way(&self, offset: u32, to: &Construct) -> bool {
+        let place = self.checked.binary_search_by_key(&offset, |way| way.0);
+        place.is_ok_and(|place| self.checked[place].1 >= to.loops)
     }
 
     /// The locals that are live at `point`, ascending, if the point is one of those looked at.
@@ -159,6 +172,7 @@ struct Walker<'m> {
     frames: Vec<Frame>,
     constructs: Vec<Construct>,
     writes: Vec<(u32, u32)>,
+    checked: Vec<(u32, u32)>,
     /// The points at which frames are stored: at entry and behind calls; headers of loops, by their construct, are
     /// apart until it is known which of them poll.
     safepoints: Vec<Point>,
@@ -184,6 +198,7 @@ impl<'m> Walker<'m> {
             frames: Vec::new(),
             constructs: Vec::new(),
             writes: Vec::new(),
+            checked: Vec::new(),
             safepoints: Vec::new(),
             headers: Vec::new(),
             block: None,
@@ -230,6 +245,7 @@ impl<'m> Walker<'m> {
         Ok(Analysis {
             constructs: self.constructs,
             writes: self.writes,
+            checked: self.checked,
             live,
             saved,
         })
@@ -257,7 +273,7 @@ impl<'m> Walker<'m> {
             Operator::Else => self.alternative(offset),
             Operator::End => self.close(offset),
             Operator::Br { relative_depth } => {
-                self.branch(relative_depth);
+                self.branch(relative_depth, offset);
                 self.block = None;
             }
             Operator::BrIf { relative_depth }
@@ -265,12 +281,12 @@ impl<'m> Walker<'m> {
             | Operator::BrOnNonNull { relative_depth }
             | Operator::BrOnCast { relative_depth, .. }
             | Operator::BrOnCastFail { relative_depth, .. } => {
-                self.branch(relative_depth);
+                self.branch(relative_depth, offset);
                 self.fall_into_new_block();
             }
             Operator::BrTable { ref targets } => {
                 for target in targets.targets().flatten().chain([targets.default()]) {
-                    self.branch(target);
+                    self.branch(target, offset);
                 }
                 self.block = None;
             }
@@ -309,6 +325,7 @@ impl<'m> Walker<'m> {
             self.fall_into_new_block();
         }
         if checked {
+            self.mark_checked_call();
             self.flow.note(Access::Point(Point::Next(next)));
             self.safepoints.push(Point::Calling(offset));
             self.passed.safepoint = self.top().loops;
@@ -328,6 +345,15 @@ impl<'m> Walker<'m> {
                 break;
             };
             if std::mem::replace(&mut self.constructs[construct].holds_points, true) {
+                break;
+            }
+        }
+    }
+
+    /// Notes that a call that is checked lies here, for all constructs around.
+    fn mark_checked_call(&mut self) {
+        for construct in self.frames.iter().rev().filter_map(|frame| frame.construct) {
+            if std::mem::replace(&mut self.constructs[construct].checks_calls, true) {
                 break;
             }
         }
@@ -365,6 +391,8 @@ impl<'m> Walker<'m> {
             end: 0,
             is_loop: kind == Kind::Loop,
             polls,
+            checks_calls: false,
+            loops,
             is_fenced: false,
             holds_points: false,
         });
@@ -393,8 +421,12 @@ impl<'m> Walker<'m> {
         next
     }
 
-    fn branch(&mut self, depth: u32) {
+    fn branch(&mut self, depth: u32, offset: u32) {
         let target = self.frames.len() - 1 - depth as usize;
+        let is_noted = self.checked.last().is_some_and(|way| way.0 == offset);
+        if self.frames[target].kind == Kind::Loop && !is_noted {
+            self.checked.push((offset, self.passed.safepoint));
+        }
         self.branch_to(target, true);
     }
 

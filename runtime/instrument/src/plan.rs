@@ -35,6 +35,8 @@ pub(crate) struct Decision {
     pub checks_all_calls: bool,
     /// It polls when entered.
     pub polls_entry: bool,
+    /// It is short and can recur. Not known when a module of clones is made.
+    pub is_tight_recursion: bool,
     /// Some function at or below it is called through a table or a reference, which can be any.
     pub calls_unknown: bool,
     /// It holds safepoints or something else that changes, so it is rewritten (otherwise it is copied).
@@ -139,6 +141,7 @@ impl Plan {
                 suspends: suspends || long,
                 checks_all_calls: long,
                 calls_unknown,
+                is_tight_recursion,
                 polls_entry: tail_cycle
                     || asks
                     || (summary.catches && (recursive || calls_unknown || long))

@@ -1,6 +1,7 @@
 //! Control instructions: what they need of the operand stack, and where their labels are in the code written.
 
 use super::peel::Peeled;
+use super::sites::Frame;
 use super::unroll::Written;
 use super::{Emitter, Operand};
 use crate::analysis::{Construct, block_signature};
@@ -24,6 +25,8 @@ pub(super) struct Control {
     unrollable: Option<Unrollable>,
     /// For the first copy of a loop that is written twice.
     peeled: Option<Peeled>,
+    /// For a loop that polls on the way back.
+    poll: Option<Frame>,
     /// Its place among the constructs; none for the function itself.
     construct: Option<Construct>,
     /// Offsets at which, in a clone, the code can be entered, last first.
@@ -44,6 +47,10 @@ enum Shape {
     /// A loop with parameters that holds safepoints: `block $exit loop block $back … br $exit end … br 0 end end`.
     /// Branches to it go to the end of `$back`, where the new parameters are parked.
     WrappedLoop,
+    /// A loop that polls on the ways back that have passed no other safepoint:
+    /// `block $exit loop $loop block $back … br $exit end …poll… br $loop end end`. Branches go to the end of `$back`, unless
+    /// they have passed a safepoint.
+    PollsBack,
     /// The first copy of a loop that is written twice: `block $exit block $again … br $exit end`.
     FirstTurn,
     /// The second one: `loop … end end`.
@@ -61,6 +68,7 @@ impl<'a> Emitter<'_, '_, 'a> {
             shape: Shape::Same,
             unrollable: None,
             peeled: None,
+            poll: None,
             construct: None,
             arrivals: Vec::new(),
         });
@@ -76,6 +84,18 @@ impl<'a> Emitter<'_, '_, 'a> {
     pub(super) fn label(&self, depth: u32) -> u32 {
         let frame = &self.frames[self.frames.len() - 1 - depth as usize];
         self.nest - 1 - frame.label
+    }
+
+    /// The same for the branch at `offset` in the original.
+    fn label_of_branch(&self, depth: u32, offset: usize) -> u32 {
+        let frame = &self.frames[self.frames.len() - 1 - depth as usize];
+        let skips_poll = frame.shape == Shape::PollsBack
+            && frame
+                .construct
+                .as_ref()
+                .is_some_and(|to| self.analysis.is_checked_way(offset as u32, to));
+        // The loop itself is one further out than what its poll follows.
+        self.label(depth) + u32::from(skips_poll)
     }
 
     pub(super) fn open(
@@ -118,11 +138,15 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.pop(tests);
         let base = self.stack.len() - params;
         self.nest += match shape {
-            Shape::WrappedLoop => 3,
+            Shape::WrappedLoop | Shape::PollsBack => 3,
             Shape::FirstTurn => 2,
             Shape::Same | Shape::OtherTurns => 1,
         };
-        let (is_polled, is_fenced) = (construct.polls, construct.is_fenced);
+        let is_polled = construct.polls && shape != Shape::PollsBack;
+        let is_fenced = construct.is_fenced;
+        let point = Point::Next(end as u32);
+        let poll = (shape == Shape::PollsBack)
+            .then(|| self.frame_on_the_way_back(point, offset as u32, &construct));
         let (start, stop) = (construct.start, construct.middle.unwrap_or(construct.end));
         self.frames.push(Control {
             base,
@@ -135,18 +159,16 @@ impl<'a> Emitter<'_, '_, 'a> {
                 construct: index,
                 stack: before,
             }),
+            poll,
             construct: Some(construct),
             arrivals: Vec::new(),
         });
         self.dispatch(start, stop);
         if is_polled {
-            self.poll_loop(Point::Next(end as u32), offset as u32, is_fenced);
+            self.poll_loop(point, offset as u32, is_fenced);
         }
         let is_free = self.targets.within(start, stop).is_empty();
-        // Where safepoints are counted, each turn of a loop counts.
-        let options = &self.around.plan.options;
-        let counts_turns = options.redundant_safepoints || options.countable_safepoints;
-        if is_polled && params == 0 && is_free && !counts_turns {
+        if is_polled && params == 0 && is_free && !self.counts_turns() {
             let encoded: Vec<enc::ValType> = result_types
                 .iter()
                 .map(|ty| types::encode(self.module, *ty))
@@ -193,6 +215,13 @@ impl<'a> Emitter<'_, '_, 'a> {
             self.sink().block(results).block(enc::BlockType::Empty);
             return Shape::FirstTurn;
         }
+        if params == 0 && self.polls_back(construct) {
+            self.sink()
+                .block(results)
+                .loop_(enc::BlockType::Empty)
+                .block(enc::BlockType::Empty);
+            return Shape::PollsBack;
+        }
         if params == 0 || !matches!(operator, Operator::Loop { .. }) {
             self.write_opening(operator, 0, 0, Some(results));
             return Shape::Same;
@@ -211,6 +240,27 @@ impl<'a> Emitter<'_, '_, 'a> {
             .loop_(enc::BlockType::Empty)
             .block(back);
         Shape::WrappedLoop
+    }
+
+    /// Where safepoints are counted, each turn of a loop counts.
+    fn counts_turns(&self) -> bool {
+        let options = &self.around.plan.options;
+        options.redundant_safepoints || options.countable_safepoints
+    }
+
+    /// Whether a control instruction is a loop that polls on the way back only. A loop in recursion is often left after a turn or
+    /// two; the main loop of an interpreter would feel the jump more that each turn then takes.
+    fn polls_back(&self, construct: usize) -> bool {
+        let construct = &self.analysis.constructs[construct];
+        self.around.plan.decision(self.function).is_tight_recursion
+            && construct.polls
+            && construct.checks_calls
+            && construct.is_fenced
+            && !self.counts_turns()
+            && self
+                .targets
+                .within(construct.start, construct.end)
+                .is_empty()
     }
 
     /// Branches to a loop may pass on any values of its parameters' types, whatever is known of those it starts with: its
@@ -363,8 +413,8 @@ impl<'a> Emitter<'_, '_, 'a> {
         }
         let tiny = frame.unrollable.as_ref();
         let tiny = tiny.filter(|tiny| tiny.safepoints == self.pads.len());
-        if frame.shape == Shape::WrappedLoop {
-            self.close_wrapped_loop(&frame, live);
+        if matches!(frame.shape, Shape::WrappedLoop | Shape::PollsBack) {
+            self.close_wrapped_loop(frame.label, &frame.params, frame.poll, live);
         } else if !self.unroll(tiny.map(|tiny| &tiny.written), live)? {
             self.sink().end();
         }
@@ -372,7 +422,7 @@ impl<'a> Emitter<'_, '_, 'a> {
             self.sink().end();
         }
         self.nest = match frame.shape {
-            Shape::WrappedLoop => frame.label - 2,
+            Shape::WrappedLoop | Shape::PollsBack => frame.label - 2,
             Shape::OtherTurns => frame.label - 1,
             Shape::Same | Shape::FirstTurn => frame.label,
         };
@@ -396,18 +446,29 @@ impl<'a> Emitter<'_, '_, 'a> {
         }
     }
 
-    fn close_wrapped_loop(&mut self, frame: &Control, live: bool) {
+    /// Ends a loop that has a block in it, whose label is `label`, and what is behind that.
+    fn close_wrapped_loop(
+        &mut self,
+        label: u32,
+        params: &[Operand],
+        poll: Option<Frame>,
+        live: bool,
+    ) {
         let mut sink = self.sink();
         if live {
             sink.br(2);
         }
         sink.end();
-        for param in frame.params.iter().rev() {
+        for param in params.iter().rev() {
             if let Operand::Parked { local, .. } = param {
                 sink.local_set(*local);
             }
         }
-        sink.br(0).end().unreachable().end();
+        self.nest = label;
+        if let Some(poll) = poll {
+            self.check(poll);
+        }
+        self.sink().br(0).end().unreachable().end();
     }
 
     /// Branches: the operands that they may pass on are on the real stack, labels are those of the code written.
@@ -416,27 +477,27 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.need(pops as usize);
         match operator {
             Operator::Br { relative_depth } => {
-                let label = self.label(*relative_depth);
+                let label = self.label_of_branch(*relative_depth, offset);
                 self.sink().br(label);
             }
             Operator::BrIf { relative_depth } => {
-                let label = self.label(*relative_depth);
+                let label = self.label_of_branch(*relative_depth, offset);
                 self.sink().br_if(label);
             }
             Operator::BrOnNull { relative_depth } => {
-                let label = self.label(*relative_depth);
+                let label = self.label_of_branch(*relative_depth, offset);
                 self.sink().br_on_null(label);
             }
             Operator::BrOnNonNull { relative_depth } => {
-                let label = self.label(*relative_depth);
+                let label = self.label_of_branch(*relative_depth, offset);
                 self.sink().br_on_non_null(label);
             }
             Operator::BrTable { targets } => {
-                let default = self.label(targets.default());
+                let default = self.label_of_branch(targets.default(), offset);
                 let labels: Vec<u32> = targets
                     .targets()
                     .flatten()
-                    .map(|depth| self.label(depth))
+                    .map(|depth| self.label_of_branch(depth, offset))
                     .collect();
                 self.sink().br_table(labels, default);
             }
@@ -450,7 +511,7 @@ impl<'a> Emitter<'_, '_, 'a> {
                 from_ref_type,
                 to_ref_type,
             } => {
-                let label = self.label(*relative_depth);
+                let label = self.label_of_branch(*relative_depth, offset);
                 let from = types::encode_ref(self.module, *from_ref_type);
                 let to = types::encode_ref(self.module, *to_ref_type);
                 match operator {

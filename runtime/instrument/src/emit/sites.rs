@@ -2,7 +2,7 @@
 
 use super::pads::Stored;
 use super::{Emitter, Kind, Operand};
-use crate::analysis::{Analysis, is_checked_call};
+use crate::analysis::{Analysis, Construct, is_checked_call};
 use crate::control::{FENCE, REQUEST_WORD, RESTORE_POINTER};
 use crate::error::Result;
 use crate::helpers;
@@ -11,8 +11,11 @@ use crate::types;
 use wasm_encoder as enc;
 use wasmparser::{Operator, ValType};
 
+/// Marks versions that a loop's header has not.
+const ON_THE_WAY_BACK: u64 = 1 << 63;
+
 /// A frame as a safepoint stores it.
-struct Frame {
+pub(super) struct Frame {
     /// Names the safepoint: an offset in the original module.
     site: u32,
     /// In bytes, its header included.
@@ -36,6 +39,23 @@ impl<'a> Emitter<'_, '_, 'a> {
             let fence = helpers::at(self.around.request_memory, FENCE);
             self.sink().i32_const(0).i32_const(0).i32_store(fence);
         }
+    }
+
+    /// What a frame holds at the header of the loop that `construct` is, if it is stored on a way back there.
+    pub(super) fn frame_on_the_way_back(
+        &mut self,
+        point: Point,
+        site: u32,
+        construct: &Construct,
+    ) -> Frame {
+        let mut frame = self.frame(point, point.offset(), site, self.stack.len());
+        for stored in &mut frame.values {
+            // What is written in the loop is another value there than at the header.
+            if stored.version as u32 == construct.start {
+                stored.version |= ON_THE_WAY_BACK;
+            }
+        }
+        frame
     }
 
     /// What a frame holds that is stored at `point`: the live locals, and the operands below `height`. The code at
@@ -75,7 +95,7 @@ impl<'a> Emitter<'_, '_, 'a> {
     }
 
     /// A safepoint that only has to leave when the program is unwinding, unless safepoints are to be counted.
-    fn check(&mut self, frame: Frame) {
+    pub(super) fn check(&mut self, frame: Frame) {
         if self.around.plan.options.countable_safepoints {
             self.ask(frame);
         } else {

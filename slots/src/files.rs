@@ -122,9 +122,10 @@ fn open_ticket(path: &Path) -> io::Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // A symbolic link, or a socket.
         Err(error)
-            if [Errno::LOOP, Errno::NXIO]
-                .map(Errno::raw_os_error)
-                .contains(&error.raw_os_error().unwrap_or(0)) =>
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::LOOP | Errno::NXIO)
+            ) =>
         {
             return Ok(None);
         }

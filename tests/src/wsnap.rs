@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::guests::Run;
@@ -126,6 +126,16 @@ impl Sandbox {
     #[must_use]
     pub fn wsnap(&self) -> Wsnap {
         self.command(binary())
+    }
+
+    /// The binary, with errors where its files would grow beyond [`Running::limit_files`]: where nobody says otherwise, that
+    /// kills a process.
+    #[must_use]
+    pub fn wsnap_with_limits(&self) -> Wsnap {
+        let shell = self.command("sh");
+        shell
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(binary())
     }
 
     /// Another program that in the end executes the binary, with the same settings.
@@ -282,6 +292,21 @@ impl Running {
         let pid = Pid::from_child(self.child());
         kill_process(pid, signal)
             .unwrap_or_else(|error| panic!("{}: can't be signalled: {error}", self.line));
+    }
+
+    /// Refuses to let the process's files grow beyond a size, at any byte of a write: as a full disk does, without privileges.
+    ///
+    /// # Panics
+    ///
+    /// If the process is gone.
+    pub fn limit_files(&mut self, bytes: Option<u64>) {
+        let pid = Pid::from_child(self.child());
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(pid), Resource::Fsize, limit)
+            .unwrap_or_else(|error| panic!("{}: can't be limited: {error}", self.line));
     }
 
     /// What the process has written to standard output so far.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::Signal;
 use wsnap_tests::guests::{Run, run};
 use wsnap_tests::wsnap::{Finished, Running, Sandbox, Wsnap};
 
@@ -77,29 +77,15 @@ fn goes_on_without_snapshots(
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Refuses to let files of a process grow beyond a size, at any byte of a write: as a full disk does, without privileges.
-fn limit_files(running: &mut Running, bytes: Option<u64>) {
-    let pid = Pid::from_raw(running.pid() as i32);
-    let limit = Rlimit {
-        current: bytes,
-        maximum: None,
-    };
-    prlimit(pid, Resource::Fsize, limit).expect("the limit of a child can be set");
-}
-
 #[test]
 fn a_program_whose_snapshots_are_cut_off_goes_on_and_can_be_snapshotted_later() {
     let sandbox = Sandbox::new();
-    // Where nobody says otherwise, the limit kills a process.
-    let shell = sandbox
-        .command("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
-    let running = start(shell.arg(wsnap_tests::wsnap::binary()));
+    let running = start(sandbox.wsnap_with_limits());
     goes_on_without_snapshots(
         &sandbox,
         running,
-        |running| limit_files(running, Some(ROOM_BYTES)),
-        |running| limit_files(running, None),
+        |running| running.limit_files(Some(ROOM_BYTES)),
+        |running| running.limit_files(None),
         &["File too large"],
     );
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::Signal;
 use serde_json::Value;
 use wsnap_tests::jobs::Job;
-use wsnap_tests::wsnap::{Running, Sandbox, TRAPPED, binary};
+use wsnap_tests::wsnap::{Running, Sandbox, TRAPPED};
 
 const PROGRAMS: usize = 100;
 const SLOTS: &str = "2";
@@ -181,19 +181,10 @@ fn a_program_that_cannot_be_stored_makes_room_all_the_same_and_goes_on() {
     let expected = expected.expect(0).stdout;
     make_slots(&sandbox, "1");
     let flags = ["run", "--name", "long", "--slots", "slots", "long.wat"];
-    // Where nobody says otherwise, the limit kills a process.
-    let shell = sandbox
-        .command("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
-    let mut background = shell.arg(binary()).args(flags).start();
+    let mut background = sandbox.wsnap_with_limits().args(flags).start();
     background.wait_for("has printed a line", |output| !output.is_empty());
     // As on a full disk: what it prints fits, its module does not.
-    let limit = Rlimit {
-        current: Some(1000),
-        maximum: None,
-    };
-    let pid = i32::try_from(background.pid()).expect("a process id");
-    prlimit(Pid::from_raw(pid), Resource::Fsize, limit).expect("a limit");
+    background.limit_files(Some(1000));
     let urgent = ["run", "--slots", "slots", "--priority", "1", "job.wat"];
     let mut urgent = sandbox.wsnap().args(urgent).start();
     urgent.wait_for("has printed a line", |output| !output.is_empty());

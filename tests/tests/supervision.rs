@@ -4,11 +4,11 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::Signal;
 use serde_json::Value;
 use wsnap_tests::guests::run as run_of;
 use wsnap_tests::jobs::Job;
-use wsnap_tests::wsnap::{Finished, Running, SUSPENDED, Sandbox, TRAPPED, Wsnap, binary};
+use wsnap_tests::wsnap::{Finished, Running, SUSPENDED, Sandbox, TRAPPED, Wsnap};
 
 /// Lines at about a hundred a second.
 const JOB: Job = Job::new(200, 10_000_000);
@@ -505,11 +505,8 @@ fn a_time_limit_that_kills_loses_no_progress() {
 #[test]
 fn an_image_that_cannot_be_written_where_a_flag_said_so_loses_no_progress() {
     let (sandbox, expected) = sandbox(&Job::new(60, 30_000_000));
-    let shell = sandbox
-        .command("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
-    let command = shell
-        .arg(binary())
+    let command = sandbox
+        .wsnap_with_limits()
         .args(["run", "--name", "job", "--output", "out"]);
     let flags = [
         "--continue",
@@ -521,12 +518,7 @@ fn an_image_that_cannot_be_written_where_a_flag_said_so_loses_no_progress() {
     ];
     let mut running = command.args(flags).start();
     wait_until("saved", || saved(&sandbox) >= 1);
-    let limit = Rlimit {
-        current: Some(1000),
-        maximum: None,
-    };
-    let pid = i32::try_from(running.pid()).expect("a process id");
-    prlimit(Pid::from_raw(pid), Resource::Fsize, limit).expect("a limit");
+    running.limit_files(Some(1000));
     let _ = running.wait().expect(1);
     goes_on_and_ends_right(&sandbox, &expected);
 }

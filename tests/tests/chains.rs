@@ -12,6 +12,10 @@ use wsnap_tests::guests::{Run, runs};
 
 const STOPS: usize = 50;
 const FIRST_SAFEPOINTS: usize = 40;
+/// Of programs that are large, where most stops mean compiling clones of large functions.
+const STOPS_OF_LARGE: usize = 20;
+/// In bytes of the module.
+const LARGE: u64 = 1_000_000;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -56,14 +60,15 @@ fn does_what_plain_wasmtime_does(run: &Run) -> Result<(), Failed> {
 }
 
 fn survives_random_stops(run: &Run) -> Result<(), Failed> {
-    chain(run, Targets::Native, STOPS)
+    chain(run, Targets::Native)
 }
 
 fn survives_random_stops_on_alternating_targets(run: &Run) -> Result<(), Failed> {
-    chain(run, Targets::Alternating, STOPS)
+    chain(run, Targets::Alternating)
 }
 
-fn chain(run: &Run, targets: Targets, stops: usize) -> Result<(), Failed> {
+fn chain(run: &Run, targets: Targets) -> Result<(), Failed> {
+    let stops = at_most(STOPS, run)?;
     let bare = whole(run, &["--bare"])?;
     let (passed, measured) = measure(run, &[])?;
     compare(&bare, &measured, &[])?;
@@ -78,7 +83,7 @@ fn chain(run: &Run, targets: Targets, stops: usize) -> Result<(), Failed> {
 /// One stop after the other without skipping any, so that each follows a resume at once.
 fn survives_its_first_safepoints(run: &Run) -> Result<(), Failed> {
     let bare = whole(run, &["--bare"])?;
-    let stops = [1; FIRST_SAFEPOINTS];
+    let stops = vec![1; at_most(FIRST_SAFEPOINTS, run)?];
     Ok(compare(
         &bare,
         &pieces(run, Targets::Alternating, &stops, &[])?,
@@ -136,6 +141,12 @@ fn image_after(chain: &mut Chain<'_>, stop: u64, stops: &[u64]) -> Result<(), Ch
             stops: stops.to_vec(),
         }),
     }
+}
+
+/// So many stops, or fewer for a large program.
+fn at_most(stops: usize, run: &Run) -> Result<usize, Failed> {
+    let is_large = fs::metadata(run.module_path()?)?.len() > LARGE;
+    Ok(if is_large { STOPS_OF_LARGE } else { stops })
 }
 
 /// The small modules of our own take milliseconds; other people's are measured in megabytes.

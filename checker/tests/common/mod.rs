@@ -10,6 +10,9 @@ use wsnap_instrument::{CloneRequest, Error, Module, Options, Point};
 /// Points of one function that a module of clones is made for at a time.
 const POINTS_AT_ONCE: usize = 200;
 
+/// Pairs of points of one function for which clones are made at most.
+const PAIRS_MAX: usize = 500;
+
 /// What was checked.
 #[derive(Debug, Default)]
 pub struct Checked {
@@ -37,7 +40,7 @@ pub fn modules(folder: &str, extension: &str) -> Vec<PathBuf> {
 /// Checks what the rewriter makes of a module as users get it.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn check_default(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
-    check_with(wasm, Options::default(), checked)
+    check_with(wasm, Options::default(), batches, checked)
 }
 
 /// Checks what the rewriter makes of a module, in both of its manners.
@@ -48,12 +51,29 @@ pub fn check(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
             redundant_safepoints: choice,
             countable_safepoints: choice,
         };
-        check_with(wasm, options, checked).map_err(|error| format!("{options:?}: {error}"))?;
+        check_with(wasm, options, batches, checked)
+            .map_err(|error| format!("{options:?}: {error}"))?;
     }
     Ok(())
 }
 
-fn check_with(wasm: &[u8], options: Options, checked: &mut Checked) -> Result<(), String> {
+/// As [`check_default`], but with clones for two points of each function: what one leaves out of the code, another must reach.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn check_pairs(wasm: &[u8], checked: &mut Checked) -> Result<(), String> {
+    let options = Options::default();
+    check_with(wasm, options, pairs, checked)
+        .map_err(|error| format!("{options:?}, pairs: {error}"))
+}
+
+/// Which clones are made of a module: those of each element together.
+type Batches = fn(&[u8], &Module<'_>) -> Vec<Vec<CloneRequest>>;
+
+fn check_with(
+    wasm: &[u8],
+    options: Options,
+    batches: Batches,
+    checked: &mut Checked,
+) -> Result<(), String> {
     let module = match Module::parse(wasm) {
         Ok(module) => module,
         Err(Error::Unsupported { .. }) => {
@@ -121,5 +141,30 @@ fn batches(wasm: &[u8], module: &Module<'_>) -> Vec<Vec<CloneRequest>> {
         }
     }
     batches.retain(|batch| !batch.is_empty());
+    batches
+}
+
+/// Two points of each function at a time: all pairs, or where there are many of them as many that lie evenly.
+fn pairs(wasm: &[u8], module: &Module<'_>) -> Vec<Vec<CloneRequest>> {
+    let first = (0..module.function_count())
+        .take_while(|function| module.is_imported_function(*function))
+        .count() as u32;
+    let mut batches = Vec::new();
+    for request in points::all(wasm, first) {
+        let points = request.points;
+        let all =
+            (0..points.len()).flat_map(|one| (one + 1..points.len()).map(move |two| (one, two)));
+        let all: Vec<(usize, usize)> = all.collect();
+        let step = all.len().div_ceil(PAIRS_MAX).max(1);
+        for (number, (one, two)) in all.into_iter().step_by(step).enumerate() {
+            if batches.len() <= number {
+                batches.push(Vec::new());
+            }
+            batches[number].push(CloneRequest {
+                function: request.function,
+                points: vec![points[one], points[two]],
+            });
+        }
+    }
     batches
 }

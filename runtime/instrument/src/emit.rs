@@ -16,6 +16,7 @@ mod locals;
 mod operators;
 mod pads;
 mod peel;
+mod reach;
 mod sites;
 mod unroll;
 
@@ -221,6 +222,8 @@ struct Emitter<'e, 'm, 'a> {
     pads: Pads,
     places: Places,
     versions: Versions,
+    /// In a clone: whether what is written next can be reached from behind a target; see `reach.rs`.
+    behind_target: bool,
     /// In a clone: one more than the offset of the last instruction so far before which it can be entered.
     entered: u32,
     /// In a clone: the loops that are written twice, see `peel.rs`; how many have been so far; the one whose second copy
@@ -269,6 +272,7 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             pads: Pads::default(),
             places,
             versions,
+            behind_target: false,
             entered: 0,
             peeled: Vec::new(),
             copies: 0,
@@ -343,6 +347,8 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
         }
         if !unreachable {
             self.arrive(offset as u32);
+            self.pass_targets(offset as u32);
+            self.follow_branches(operator);
         }
         self.emit(operator, offset, end, !unreachable)
     }

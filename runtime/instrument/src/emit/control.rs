@@ -31,6 +31,9 @@ pub(super) struct Control {
     construct: Option<Construct>,
     /// Offsets at which, in a clone, the code can be entered, last first.
     pub arrivals: Vec<u32>,
+    /// In a clone: whether its start can be reached from behind a target, and, so far, whether its end can by a branch.
+    pub is_start_behind_target: bool,
+    pub is_end_behind_target: bool,
 }
 
 /// A loop without parameters that polls.
@@ -71,6 +74,8 @@ impl<'a> Emitter<'_, '_, 'a> {
             poll: None,
             construct: None,
             arrivals: Vec::new(),
+            is_start_behind_target: false,
+            is_end_behind_target: false,
         });
         self.nest = 1;
         let end = self.module.body(self.function).range().end as u32;
@@ -148,6 +153,11 @@ impl<'a> Emitter<'_, '_, 'a> {
         let poll = (shape == Shape::PollsBack)
             .then(|| self.frame_on_the_way_back(point, offset as u32, &construct));
         let (start, stop) = (construct.start, construct.middle.unwrap_or(construct.end));
+        let goes_round = construct.is_loop && shape != Shape::FirstTurn;
+        if let Operator::TryTable { try_table } = operator {
+            let holds_targets = !self.targets.within(start, construct.end).is_empty();
+            self.follow_catches(&try_table.catches, holds_targets);
+        }
         self.frames.push(Control {
             base,
             params: self.stack[base..].to_vec(),
@@ -162,13 +172,16 @@ impl<'a> Emitter<'_, '_, 'a> {
             poll,
             construct: Some(construct),
             arrivals: Vec::new(),
+            is_start_behind_target: self.behind_target,
+            is_end_behind_target: false,
         });
+        let holds_targets = !self.targets.within(start, stop).is_empty();
+        self.behind_target |= goes_round && holds_targets;
         self.dispatch(start, stop);
         if is_polled {
             self.poll_loop(point, offset as u32, is_fenced);
         }
-        let is_free = self.targets.within(start, stop).is_empty();
-        if is_polled && params == 0 && is_free && !self.counts_turns() {
+        if is_polled && params == 0 && !holds_targets && !self.counts_turns() {
             let encoded: Vec<enc::ValType> = result_types
                 .iter()
                 .map(|ty| types::encode(self.module, *ty))
@@ -375,9 +388,10 @@ impl<'a> Emitter<'_, '_, 'a> {
         let frame = &self.frames[self.frames.len() - 1];
         self.stack.truncate(frame.base);
         self.stack.extend_from_slice(&frame.params);
-        if let Some(construct) = &frame.construct {
-            let (start, stop) = (offset as u32, construct.end);
-            self.dispatch(start, stop);
+        let stop = frame.construct.as_ref().map(|construct| construct.end);
+        self.follow_alternative(live);
+        if let Some(stop) = stop {
+            self.dispatch(offset as u32, stop);
         }
         Ok(())
     }
@@ -407,6 +421,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         {
             self.pass_parameters_on(&frame);
         }
+        self.follow_end(&frame, live, lacks_alternative);
         if let Some(peeled) = frame.peeled {
             self.nest = frame.label;
             return self.go_back(peeled, live);

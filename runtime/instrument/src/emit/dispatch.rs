@@ -173,20 +173,22 @@ impl Emitter<'_, '_, '_> {
             self.sink().block(enc::BlockType::Empty);
         }
         self.nest += entrances.len() as u32;
-        if entrances.len() == 1 {
+        if entrances.len() > 1 {
+            self.sink().block(enc::BlockType::Empty);
+            if self.behind_target {
+                // One test passes all targets by when there is none to go to.
+                self.sink().local_get(entry).i32_eqz();
+                self.hint(true);
+                self.sink().br_if(0);
+            }
+            self.branch_to_entrance(&entrances, within);
+            self.sink().end();
+        } else if self.behind_target {
             self.sink().local_get(entry);
             self.hint(false);
             self.sink().br_if(0);
         } else {
-            // One test passes all targets by when there is none to go to.
-            self.sink()
-                .block(enc::BlockType::Empty)
-                .local_get(entry)
-                .i32_eqz();
-            self.hint(true);
-            self.sink().br_if(0);
-            self.branch_to_entrance(&entrances, within);
-            self.sink().end();
+            self.sink().br(0);
         }
         if let Some(frame) = self.frames.last_mut() {
             frame.arrivals = entrances

@@ -11,7 +11,7 @@
 //! end
 //! ```
 //!
-//! For the second copy the emitter goes back to the `loop` instruction.
+//! For the second copy the emitter goes back to the `loop` instruction. Little of the first one can be reached, see `reach.rs`.
 
 use super::{Emitter, Operand, new_validator};
 use crate::analysis::Construct;
@@ -72,6 +72,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         self.sink().end();
         let construct = self.analysis.constructs[peeled.construct].clone();
         self.targets.hide(construct.start, construct.end);
+        self.behind_target = true;
         self.next_construct = peeled.construct;
         self.second_copy = Some(peeled.construct);
         self.stack = peeled.stack;

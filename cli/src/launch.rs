@@ -81,7 +81,8 @@ impl Resumption<'_> {
             output::message(output::printable(&change.to_string()));
         }
         let label = label(&state);
-        let (program, _) = program::compile(&settings.engine(places)?, wasm, &label)?;
+        let (program, _) =
+            program::compile(&settings.engine(places)?, wasm, &label, Some(manifest))?;
         let resumed = limits.admit(&program, manifest);
         let instance = resumed
             .and_then(|()| program.resume(image, wasi))

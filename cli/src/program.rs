@@ -5,7 +5,7 @@ mod values;
 use std::fs;
 use std::path::Path;
 
-use wsnap::snapshots::Value;
+use wsnap::snapshots::{Manifest, Value};
 use wsnap::{Call, Engine, EngineConfig, Options, Program};
 
 use crate::failure::Failure;
@@ -112,16 +112,19 @@ fn to_binary(bytes: Vec<u8>, path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Compiles a module, or takes its code from the cache: the second result says which. `subject` names the module in
-/// messages.
+/// messages, and `image` is what the program goes on from, if it does.
 pub(crate) fn compile(
     engine: &Engine,
     wasm: Vec<u8>,
     subject: &str,
+    image: Option<&Manifest>,
 ) -> Result<(Program, bool), Failure> {
     let mut progress = None;
-    let program = Program::with_notice(engine, wasm, || {
-        progress = Some(output::progress(format!("compiling {subject} …")));
-    });
+    let compiling = || progress = Some(output::progress(format!("compiling {subject} …")));
+    let program = match image {
+        Some(manifest) => Program::for_image(engine, wasm, manifest, compiling),
+        None => Program::with_notice(engine, wasm, compiling),
+    };
     let cached = progress.is_none();
     drop(progress);
     match program {

@@ -40,6 +40,7 @@
 
 mod cache;
 mod capture;
+mod compile;
 mod control;
 mod creator;
 mod dirty;

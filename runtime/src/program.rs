@@ -1,16 +1,17 @@
 //! Programs: modules rewritten and compiled, ready to be started or resumed any number of times.
 
 use crate::cache::Key;
+use crate::compile::{self, Made};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::{self, HostState};
 use crate::link::{self, Linked};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wasmtime::ModuleExport;
-use wsnap_instrument::{CloneRequest, Facts, Module, Point, ValueClass};
-use wsnap_snapshots::ModuleHash;
+use wsnap_instrument::{CloneRequest, Facts, Module, ValueClass};
+use wsnap_snapshots::{Manifest, ModuleHash};
 
 /// A module that can be run. Clones share everything.
 #[derive(Clone)]
@@ -90,6 +91,31 @@ impl Program {
     ///
     /// As [`Program::new`].
     pub fn with_notice(engine: &Engine, bytes: Vec<u8>, compiling: impl FnOnce()) -> Result<Self> {
+        Self::build(engine, bytes, None, compiling)
+    }
+
+    /// As [`Program::with_notice`], for a program that is to go on from an image with this manifest: if the module has to be
+    /// compiled, what resuming needs besides is compiled at the same time, not after it. What the manifest says is
+    /// checked only when the image is resumed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::new`].
+    pub fn for_image(
+        engine: &Engine,
+        bytes: Vec<u8>,
+        manifest: &Manifest,
+        compiling: impl FnOnce(),
+    ) -> Result<Self> {
+        Self::build(engine, bytes, Some(manifest), compiling)
+    }
+
+    fn build(
+        engine: &Engine,
+        bytes: Vec<u8>,
+        image: Option<&Manifest>,
+        compiling: impl FnOnce(),
+    ) -> Result<Self> {
         let wasm = to_binary(bytes)?;
         let hash = ModuleHash::of(&wasm);
         let config = engine.config();
@@ -100,6 +126,7 @@ impl Program {
         };
         let key = Key::new(engine, &kind, &hash.0);
         let cached = engine.cache().and_then(|cache| cache.module(engine, key));
+        let mut ahead = None;
         let (module, source) = if config.bare {
             if wasmparser::Parser::is_component(&wasm) {
                 return Err(Error::Module(wsnap_instrument::Error::Component));
@@ -107,7 +134,7 @@ impl Program {
             let module = cached.map_or_else(
                 || {
                     compiling();
-                    compile(engine, key, &wasm, None)
+                    compile::compile(engine, key, &wasm, None)
                 },
                 Ok,
             )?;
@@ -124,7 +151,19 @@ impl Program {
                 Some(cached) => cached,
                 None => {
                     compiling();
-                    rewrite_and_compile(engine, key, parsed.borrow_dependent())?
+                    let image = image.filter(|manifest| manifest.module == hash);
+                    let Made {
+                        module,
+                        facts,
+                        clones,
+                    } = compile::rewrite_and_compile(
+                        engine,
+                        key,
+                        parsed.borrow_dependent(),
+                        image,
+                    )?;
+                    ahead = clones;
+                    (module, facts)
                 }
             };
             (module, Source::Rewritten { parsed, facts })
@@ -139,7 +178,11 @@ impl Program {
             linked: OnceLock::new(),
             clones: Mutex::default(),
         };
-        Ok(Self(Arc::new(inner)))
+        let program = Self(Arc::new(inner));
+        if let Some((requests, module)) = ahead {
+            program.keep_clones(&requests, module)?;
+        }
+        Ok(program)
     }
 
     /// The engine that the program was made with.
@@ -223,77 +266,39 @@ impl Program {
 
     /// Compiled clones for `requests`, made now unless this process or the cache has them.
     pub(crate) fn clones(&self, requests: &[CloneRequest]) -> Result<Arc<CloneModule>> {
-        let lock = || self.0.clones.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(clones) = lock().get(requests) {
+        if let Some(clones) = self.known_clones().get(requests) {
             return Ok(clones.clone());
         }
-        let engine = &self.0.engine;
-        let kind = format!("clones {:?}", engine.config().rewriting);
-        let key = Key::new(engine, &kind, &self.hash_of(requests));
-        let module = match engine.cache().and_then(|cache| cache.module(engine, key)) {
-            Some(module) => module,
-            None => {
-                let made = wsnap_instrument::clones(self.parsed()?, self.facts()?, requests)?;
-                compile(engine, key, &made.wasm, None)?
-            }
-        };
+        let inner = &self.0;
+        let module = compile::clones(
+            &inner.engine,
+            &inner.hash,
+            self.parsed()?,
+            self.facts()?,
+            requests,
+        )?;
+        self.keep_clones(requests, module)
+    }
+
+    fn known_clones(&self) -> MutexGuard<'_, HashMap<Vec<CloneRequest>, Arc<CloneModule>>> {
+        self.0.clones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep_clones(
+        &self,
+        requests: &[CloneRequest],
+        module: wasmtime::Module,
+    ) -> Result<Arc<CloneModule>> {
         let imports = module.imports();
         let imports = imports
             .map(|import| link::export(&self.0.module, import.name()))
             .collect::<Result<_>>()?;
         let clones = Arc::new(CloneModule { module, imports });
-        let mut known = lock();
+        let mut known = self.known_clones();
         if known.len() >= CLONE_MODULES_MAX {
             known.clear();
         }
         known.insert(requests.to_vec(), clones.clone());
         Ok(clones)
     }
-
-    /// The hash of all that clones are made of: the module, and what is requested.
-    fn hash_of(&self, requests: &[CloneRequest]) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        let mut add = |word: u32| {
-            hasher.update(&word.to_le_bytes());
-        };
-        for request in requests {
-            add(request.function);
-            add(request.points.len() as u32);
-            for point in &request.points {
-                add(u32::from(matches!(point, Point::Calling(_))));
-                add(point.offset());
-            }
-        }
-        hasher.update(&self.0.hash.0);
-        *hasher.finalize().as_bytes()
-    }
-}
-
-fn rewrite_and_compile(
-    engine: &Engine,
-    key: Key,
-    parsed: &Module<'_>,
-) -> Result<(wasmtime::Module, Facts)> {
-    let rewritten = wsnap_instrument::rewrite(parsed, engine.config().rewriting)?;
-    let module = compile(
-        engine,
-        key,
-        &rewritten.wasm,
-        Some(&rewritten.facts.to_bytes()),
-    )?;
-    Ok((module, rewritten.facts))
-}
-
-fn compile(
-    engine: &Engine,
-    key: Key,
-    wasm: &[u8],
-    notes: Option<&[u8]>,
-) -> Result<wasmtime::Module> {
-    let module = wasmtime::Module::from_binary(engine.wasmtime(), wasm).map_err(Error::Compile)?;
-    if let Some(cache) = engine.cache() {
-        // A cache that cannot be written to costs time at the next start, nothing else.
-        let _ = cache.put(key, &module, notes);
-    }
-    Ok(module)
 }

@@ -4,7 +4,7 @@
 use crate::capture::{OWN_SECTION, WASI_SECTION};
 use crate::creator::MEMORY_GUARD;
 use crate::error::{Error, Result};
-use crate::frames::{Place, SavedFrame, SavedValue};
+use crate::frames::{self, Layouts, Place, SavedFrame, SavedValue};
 use crate::guest_api;
 use crate::guest_state::SavedOwn;
 use crate::host::HostState;
@@ -18,7 +18,7 @@ use crate::values::{References, class_of_value, plain_val};
 use crate::volumes::{self, VOLUME_PAGE_SIZE_LOG2, VOLUME_RESERVATION};
 use std::sync::Arc;
 use wasmtime::{Extern, ModuleExport, Ref, Store, Val};
-use wsnap_instrument::{Module, Name, Point, ValueClass};
+use wsnap_instrument::{CloneRequest, Facts, Module, Name, Point, ValueClass};
 use wsnap_snapshots::{
     Elements, Exception, Frame, FrameState, Manifest, MemoryState, Phase, StoredImage,
     StoredMemory, Value,
@@ -123,20 +123,16 @@ impl Plan {
         check_memories(module, manifest)?;
         let globals = globals(program, module, manifest)?;
         let tables = tables(program, module, manifest)?;
-        let mut saved = [
-            Name::SavedFunctions,
-            Name::SavedExterns,
-            Name::SavedExceptions,
+        let (frames, [functions, externs, exceptions]) = saved_frames(manifest);
+        let saved = [
+            (Name::SavedFunctions, functions),
+            (Name::SavedExterns, externs),
+            (Name::SavedExceptions, exceptions),
         ]
-        .map(|name| SavedReferences {
+        .map(|(name, values)| SavedReferences {
             table: program.0.module.get_export_index(&name.in_module(module)),
-            values: Vec::new(),
+            values,
         });
-        let frames: Vec<SavedFrame> = manifest
-            .frames
-            .iter()
-            .map(|frame| saved_frame(&mut saved, frame))
-            .collect();
         Ok(Self {
             program: program.clone(),
             phase: manifest.invocation.phase,
@@ -361,7 +357,32 @@ fn dropped_flags(module: &Module<'_>, manifest: &Manifest) -> Result<Vec<u32>> {
 }
 
 /// The frame in the form that clones are made for; its references get their numbers in the tables of saved ones.
-fn saved_frame(saved: &mut [SavedReferences; 3], frame: &Frame) -> SavedFrame {
+/// The frames of an image, and the references that they hold by class.
+fn saved_frames(manifest: &Manifest) -> (Vec<SavedFrame>, [Vec<Value>; 3]) {
+    let mut references = [const { Vec::new() }; 3];
+    let frames = manifest.frames.iter();
+    let frames = frames
+        .map(|frame| saved_frame(&mut references, frame))
+        .collect();
+    (frames, references)
+}
+
+/// What clones the frames of an image need.
+///
+/// # Errors
+///
+/// [`Error::Image`] if frames do not fit the module or each other.
+pub(crate) fn clone_requests(
+    module: &Module<'_>,
+    facts: &Facts,
+    manifest: &Manifest,
+) -> Result<Vec<CloneRequest>> {
+    let (frames, _) = saved_frames(manifest);
+    let mut layouts = Layouts::new(module, facts);
+    Ok(frames::write(module, &mut layouts, &frames)?.requests)
+}
+
+fn saved_frame(references: &mut [Vec<Value>; 3], frame: &Frame) -> SavedFrame {
     let mut value = |value: Value| {
         let class = class_of_value(value);
         let bits = match value {
@@ -371,7 +392,7 @@ fn saved_frame(saved: &mut [SavedReferences; 3], frame: &Frame) -> SavedFrame {
             Value::F64(bits) => bits.into(),
             Value::V128(bits) => bits,
             Value::FuncRef(_) | Value::ExternRefNull | Value::ExnRef(_) => {
-                let values = &mut saved[class.saved_table()].values;
+                let values = &mut references[class.saved_table()];
                 values.push(value);
                 values.len() as u128 - 1
             }

@@ -3,10 +3,13 @@
 mod common;
 
 use common::{Output, Seen, engine, resume, seen, start, whole};
+use std::fs;
 use std::sync::Arc;
 use wsnap::snapshots::{FrameState, Store, StoredImage, Value};
 use wsnap::wasi::{Grants, SavedState, Wasi};
-use wsnap::{Call, Error, Outcome, PreparedImage, Program, WASI_SECTION, WorkingSet};
+use wsnap::{
+    Call, Engine, EngineConfig, Error, Outcome, PreparedImage, Program, WASI_SECTION, WorkingSet,
+};
 
 /// Recursion over two functions in turn, with references in locals and in a table that changes, a global and a dropped
 /// segment. It writes to its memory before and after it is stopped.
@@ -159,6 +162,77 @@ fn a_prepared_image_that_is_stored_again_at_once_is_the_same_image() {
     let mut clone = prepared.resume(wasi).expect("it can be resumed");
     let snapshot = clone.snapshot().expect("it can be stored");
     assert_eq!(snapshot.store(&store).expect("it is stored"), id);
+}
+
+/// An engine that shares nothing with the one that made the image but the settings, and the folder of its code.
+fn another_machine() -> (tempfile::TempDir, Engine) {
+    let folder = tempfile::tempdir().expect("there is room for a cache");
+    let config = EngineConfig {
+        cache: Some(folder.path().to_owned()),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(&config).expect("the engine can be set up");
+    (folder, engine)
+}
+
+fn code_files(folder: &tempfile::TempDir) -> usize {
+    let entries = fs::read_dir(folder.path()).expect("the cache can be listed");
+    let names = entries.map(|entry| entry.expect("the cache can be listed").file_name());
+    names
+        .filter(|name| name.to_string_lossy().ends_with(".code"))
+        .count()
+}
+
+#[test]
+fn a_program_made_for_an_image_has_all_code_that_resuming_needs() {
+    let (_folder, _, image) = stored(false);
+    let (cache, engine) = another_machine();
+    let mut notices = 0;
+    let program = Program::for_image(&engine, GUEST.into(), image.manifest(), || notices += 1);
+    let program = program.expect("it compiles");
+    assert_eq!((notices, code_files(&cache)), (1, 2));
+
+    let expected = whole(GUEST.as_bytes(), &call());
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("it can be prepared");
+    assert_eq!(finish(&prepared), expected);
+    assert_eq!(code_files(&cache), 2, "nothing was compiled for the resume");
+}
+
+#[test]
+fn a_program_made_for_an_image_of_another_module_runs_and_refuses_the_image() {
+    let (_folder, _, image) = stored(false);
+    let (cache, engine) = another_machine();
+    let other = GUEST.replace("i64.const 5", "i64.const 6");
+    let program = Program::for_image(&engine, other.clone().into(), image.manifest(), || ());
+    let program = program.expect("it compiles");
+    assert_eq!(code_files(&cache), 1);
+
+    let output = Output::new();
+    let mut instance = start(&program, call(), &output, false);
+    let outcome = instance.run().expect("the program runs");
+    let expected = whole(other.as_bytes(), &call());
+    assert_eq!(seen(instance, outcome, output), expected);
+    let refused = program.prepare(Arc::new(image)).map(drop);
+    assert!(matches!(refused, Err(Error::Image(_))), "{refused:?}");
+}
+
+#[test]
+fn a_program_made_for_an_image_with_wrong_frames_runs_and_says_what_is_wrong() {
+    let (_folder, _, image) = stored(false);
+    let (cache, engine) = another_machine();
+    let mut manifest = image.manifest().clone();
+    let innermost = manifest.frames.last_mut().expect("there are frames");
+    innermost.locals.clear();
+    let program = Program::for_image(&engine, GUEST.into(), &manifest, || ());
+    assert_eq!(code_files(&cache), 1);
+    let expected = whole(GUEST.as_bytes(), &call());
+    let program = program.expect("it compiles");
+    let prepared = program
+        .prepare(Arc::new(image))
+        .expect("the image itself is right");
+    assert_eq!(finish(&prepared), expected);
 }
 
 #[test]

@@ -5,11 +5,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::restore;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::thread;
 use wsnap_instrument::{CloneRequest, Facts, Module, Point};
 use wsnap_snapshots::{Manifest, ModuleHash};
 
-/// What the system gives the first thread of a process, on which the same work is done otherwise.
-const MAIN_THREAD_STACK_BYTES: usize = 8 << 20;
+/// What a thread that makes clones has: as much as the first thread of a process, which makes them otherwise.
+const STACK_BYTES: usize = 8 << 20;
 
 /// The hash of all that clones are made of: the module, and what is requested.
 fn hash_of(module: &ModuleHash, requests: &[CloneRequest]) -> [u8; 32] {
@@ -63,15 +64,18 @@ pub(crate) fn rewrite_and_compile(
 ) -> Result<Made> {
     let rewritten = wsnap_instrument::rewrite(parsed, engine.config().rewriting)?;
     let facts = rewritten.facts;
-    let mut clones = None;
     let compile_module = || compile(engine, key, &rewritten.wasm, Some(&facts.to_bytes()));
-    let thread = image.and_then(|_| thread_of_its_own());
-    let module = match (image, thread) {
-        (Some(image), Some(thread)) => thread.in_place_scope(|scope| {
-            scope.spawn(|_| clones = clones_ahead(engine, parsed, &facts, image));
-            compile_module()
-        }),
-        _ => compile_module(),
+    let wanted = image.and_then(|image| wanted(parsed, &facts, image));
+    let (module, clones) = match wanted {
+        Some((hash, requests, threads)) => {
+            let mut made = None;
+            let module = threads.in_place_scope(|scope| {
+                scope.spawn(|_| made = clones(engine, hash, parsed, &facts, &requests).ok());
+                compile_module()
+            });
+            (module, made.map(|made| (requests, made)))
+        }
+        None => (compile_module(), None),
     };
     Ok(Made {
         module: module?,
@@ -80,26 +84,25 @@ pub(crate) fn rewrite_and_compile(
     })
 }
 
-/// A thread apart from those that compile the module, whose queue would come to the clones last. Without one, clones are
-/// compiled when they are asked for.
-fn thread_of_its_own() -> Option<ThreadPool> {
-    let builder = ThreadPoolBuilder::new().num_threads(1);
-    builder.stack_size(MAIN_THREAD_STACK_BYTES).build().ok()
-}
-
-/// Clones for the frames of an image. If they cannot be made, whoever resumes it is told why.
-fn clones_ahead(
-    engine: &Engine,
+/// What clones the frames of an image need, of which module, and threads to compile them; none if there is nothing to do or it
+/// cannot be done now.
+fn wanted<'i>(
     parsed: &Module<'_>,
     facts: &Facts,
-    image: &Manifest,
-) -> Option<(Vec<CloneRequest>, wasmtime::Module)> {
-    let requests = restore::clone_requests(parsed, facts, image).ok()?;
-    if requests.is_empty() {
+    image: &'i Manifest,
+) -> Option<(&'i ModuleHash, Vec<CloneRequest>, ThreadPool)> {
+    if image.frames.is_empty() {
         return None;
     }
-    let module = clones(engine, &image.module, parsed, facts, &requests).ok()?;
-    Some((requests, module))
+    let requests = restore::clone_requests(parsed, facts, image).ok()?;
+    // Threads of their own, as the queue of those that compile the module would come to the clones last.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = ThreadPoolBuilder::new()
+        .num_threads(requests.len().clamp(1, cores))
+        .thread_name(|_| "clones".to_owned())
+        .stack_size(STACK_BYTES)
+        .build();
+    Some((&image.module, requests, threads.ok()?))
 }
 
 /// Compiles a module as it is, and puts it into the cache.

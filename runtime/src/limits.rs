@@ -75,7 +75,7 @@ impl Limits {
 }
 
 impl Limits {
-    /// Checks what an image of `program` says of the sizes of memories and tables, before anything is made of it:
+    /// Checks what an image of `program` says of the sizes of memories and tables, before an instance is made of it:
     /// [`Instance::set_limits`] comes too late for one that says that it has tables of gigabytes.
     ///
     /// # Errors

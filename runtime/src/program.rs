@@ -95,8 +95,8 @@ impl Program {
     }
 
     /// As [`Program::with_notice`], for a program that is to go on from an image with this manifest: if the module has to be
-    /// compiled, what resuming needs besides is compiled at the same time, not after it. What the manifest says is
-    /// checked only when the image is resumed.
+    /// compiled, what resuming needs besides is compiled at the same time, not after it. If anything about the frames is
+    /// wrong, whoever resumes the image is told.
     ///
     /// # Errors
     ///
@@ -151,7 +151,9 @@ impl Program {
                 Some(cached) => cached,
                 None => {
                     compiling();
-                    let image = image.filter(|manifest| manifest.module == hash);
+                    let image = image.filter(|manifest| {
+                        manifest.module == hash && manifest.deterministic == config.deterministic
+                    });
                     let Made {
                         module,
                         facts,
@@ -180,7 +182,8 @@ impl Program {
         };
         let program = Self(Arc::new(inner));
         if let Some((requests, module)) = ahead {
-            program.keep_clones(&requests, module)?;
+            // Without them they are made when the image is resumed.
+            let _ = program.keep_clones(&requests, module);
         }
         Ok(program)
     }

@@ -356,7 +356,6 @@ fn dropped_flags(module: &Module<'_>, manifest: &Manifest) -> Result<Vec<u32>> {
     Ok(flags)
 }
 
-/// The frame in the form that clones are made for; its references get their numbers in the tables of saved ones.
 /// The frames of an image, and the references that they hold by class.
 fn saved_frames(manifest: &Manifest) -> (Vec<SavedFrame>, [Vec<Value>; 3]) {
     let mut references = [const { Vec::new() }; 3];
@@ -382,6 +381,7 @@ pub(crate) fn clone_requests(
     Ok(frames::write(module, &mut layouts, &frames)?.requests)
 }
 
+/// The frame in the form that clones are made for; its references get their numbers in the tables of saved ones.
 fn saved_frame(references: &mut [Vec<Value>; 3], frame: &Frame) -> SavedFrame {
     let mut value = |value: Value| {
         let class = class_of_value(value);

@@ -219,7 +219,7 @@ fn a_program_made_for_an_image_of_another_module_runs_and_refuses_the_image() {
 }
 
 #[test]
-fn a_program_made_for_an_image_with_wrong_frames_runs_and_says_what_is_wrong() {
+fn a_program_made_for_an_image_with_wrong_frames_is_none_the_worse() {
     let (_folder, _, image) = stored(false);
     let (cache, engine) = another_machine();
     let mut manifest = image.manifest().clone();

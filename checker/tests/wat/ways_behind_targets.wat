@@ -117,4 +117,64 @@
       (block
         (call $write)
         (br_if $outer (call $wait (i32.const 2)))))
+    (global.get $writes))
+
+  ;; Only the first turn of a clone's loop comes to its end: no way from the header leads to the call.
+  (func (export "dead_for_all_others") (result i32)
+    (loop
+      (block (unreachable))
+      (drop (call $wait (i32.const 1))))
+    (block
+      (call $write)
+      (drop (call $wait (i32.const 2))))
+    (global.get $writes))
+
+  (func (export "left_at_the_end") (result i32)
+    (loop $again
+      (call $write)
+      (br_if $again (call $wait (i32.const 1))))
+    (block
+      (call $write)
+      (drop (call $wait (i32.const 2))))
+    (global.get $writes))
+
+  (func (export "caught_by_a_loop") (param i32) (result i32)
+    (block $out
+      (loop $again
+        (call $write)
+        (br_if $out (local.get 0))
+        (local.set 0 (i32.const 1))
+        (try_table (catch $thrown $again)
+          (drop (call $wait (i32.const 1)))
+          (throw $thrown))
+        (unreachable)))
+    (block
+      (call $write)
+      (drop (call $wait (i32.const 2))))
+    (global.get $writes))
+
+  (func (export "null") (param funcref) (result i32)
+    (block $out
+      (block $in
+        (drop (call $wait (i32.const 1)))
+        (drop (br_on_null $out (local.get 0))))
+      (return (i32.const 7)))
+    (block
+      (call $write)
+      (drop (call $wait (i32.const 2))))
+    (global.get $writes))
+
+  (func (export "round_within_a_turn") (param i32) (result i32)
+    (loop $outer
+      (call $write)
+      (local.get 0)
+      (loop $inner (param i32) (result i32)
+        (call $write)
+        (drop (call $wait (i32.const 1)))
+        (i32.sub (i32.const 1))
+        (br_if $inner (local.tee 0) (local.get 0)))
+      (drop)
+      (block
+        (call $write)
+        (br_if $outer (call $wait (i32.const 2)))))
     (global.get $writes)))

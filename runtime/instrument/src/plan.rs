@@ -35,7 +35,7 @@ pub(crate) struct Decision {
     pub checks_all_calls: bool,
     /// It polls when entered.
     pub polls_entry: bool,
-    /// It is short and can recur. Not known when a module of clones is made.
+    /// It is short and can recur. Clones take no notice: whoever makes them later does not know it.
     pub is_tight_recursion: bool,
     /// Some function at or below it is called through a table or a reference, which can be any.
     pub calls_unknown: bool,

@@ -173,7 +173,8 @@ impl<'a> Emitter<'_, '_, 'a> {
             construct: Some(construct),
             arrivals: Vec::new(),
             is_start_behind_target: self.behind_target,
-            is_end_behind_target: false,
+            // The first copy of a loop goes to where the second one ends.
+            is_end_behind_target: shape == Shape::OtherTurns,
         });
         let holds_targets = !self.targets.within(start, stop).is_empty();
         self.behind_target |= goes_round && holds_targets;
@@ -265,7 +266,8 @@ impl<'a> Emitter<'_, '_, 'a> {
     /// two; the main loop of an interpreter would feel the jump more that each turn then takes.
     fn polls_back(&self, construct: usize) -> bool {
         let construct = &self.analysis.constructs[construct];
-        self.around.plan.decision(self.function).is_tight_recursion
+        !self.is_clone()
+            && self.around.plan.decision(self.function).is_tight_recursion
             && construct.polls
             && construct.checks_calls
             && construct.is_fenced

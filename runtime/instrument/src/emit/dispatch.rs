@@ -3,7 +3,8 @@
 //! A control instruction around such a point begins with a branch to the place, within its own sequence of
 //! instructions, at which the point or the next control instruction around it lies; for this the code before the place
 //! is put into a block. A local says which point is meant, and is zero once it is reached: then all these branches fall
-//! through, and the clone goes on as the function itself would.
+//! through, and the clone goes on as the function itself would. Where it cannot be zero yet, and so names a point within,
+//! they always branch: see `reach.rs`.
 
 use super::Emitter;
 use crate::analysis::{Analysis, Construct};

@@ -5,7 +5,8 @@
 //! interpreter, in its first turn, that leaves the case in which the target lies.
 //!
 //! The paths are followed as the code is written: from each instruction to the next one, and from branches to the ends that
-//! they go to. Loops that go round are taken to lead everywhere within them.
+//! they go to. What is within a loop that holds a target and goes round can be reached from its header, which a way round
+//! leads to. A branch back to a loop is taken to lead to its end, too, which costs a test and harms nothing.
 
 use super::Emitter;
 use super::control::Control;

@@ -113,6 +113,10 @@ mod tests {
         let timed = run_to(&mut command, "hello\n", &[3]).expect("a shell");
         assert_eq!(timed.printed, "hello\nmore\n");
         assert!(timed.first_line.expect("it printed") < timed.end);
-        assert!(run_to(&mut Command::new("true"), "", &[1]).is_err());
+        let refused = run_to(&mut Command::new("true"), "", &[1]).map(drop);
+        assert!(
+            matches!(refused, Err(BenchError::Unexpected(_))),
+            "{refused:?}"
+        );
     }
 }

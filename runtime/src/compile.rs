@@ -5,7 +5,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::restore;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::thread;
 use wsnap_instrument::{CloneRequest, Facts, Module, Point};
 use wsnap_snapshots::{Manifest, ModuleHash};
 
@@ -96,9 +95,8 @@ fn wanted<'i>(
     }
     let requests = restore::clone_requests(parsed, facts, image).ok()?;
     // Threads of their own, as the queue of those that compile the module would come to the clones last.
-    let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = ThreadPoolBuilder::new()
-        .num_threads(requests.len().clamp(1, cores))
+        .num_threads(requests.len().min(rayon::current_num_threads()))
         .thread_name(|_| "clones".to_owned())
         .stack_size(STACK_BYTES)
         .build();

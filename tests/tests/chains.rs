@@ -143,15 +143,23 @@ fn image_after(chain: &mut Chain<'_>, stop: u64, stops: &[u64]) -> Result<(), Ch
     }
 }
 
+fn module_bytes(run: &Run) -> Result<u64, Failed> {
+    Ok(fs::metadata(run.module_path()?)?.len())
+}
+
 /// So many stops, or fewer for a large program.
 fn at_most(stops: usize, run: &Run) -> Result<usize, Failed> {
-    let is_large = fs::metadata(run.module_path()?)?.len() > LARGE;
-    Ok(if is_large { STOPS_OF_LARGE } else { stops })
+    let is_large = module_bytes(run)? > LARGE;
+    Ok(if is_large {
+        stops.min(STOPS_OF_LARGE)
+    } else {
+        stops
+    })
 }
 
 /// The small modules of our own take milliseconds; other people's are measured in megabytes.
 fn is_short(run: &Run) -> Result<bool, Failed> {
-    Ok(fs::metadata(run.module_path()?)?.len() < 20_000)
+    Ok(module_bytes(run)? < 20_000)
 }
 
 fn with_seed(seed: u64, result: Result<(), ChainError>) -> Result<(), Failed> {

@@ -119,52 +119,57 @@ fn clone(request: &CloneRequest) -> ClonedFunction {
     }
 }
 
-/// All points of all functions, in as many requests as it takes to keep clones small.
+/// All points of all functions, in as many requests as it takes to keep clones small, and the imported functions.
 fn batches(wasm: &[u8], module: &Module<'_>) -> Vec<Vec<CloneRequest>> {
-    let imported = (0..module.function_count())
-        .take_while(|function| module.is_imported_function(*function))
-        .map(|function| CloneRequest {
-            function,
-            points: Vec::new(),
-        });
-    let mut batches: Vec<Vec<CloneRequest>> = vec![imported.collect()];
-    let first = batches[0].len() as u32;
-    for request in points::all(wasm, first) {
-        for (number, points) in request.points.chunks(POINTS_AT_ONCE).enumerate() {
-            if batches.len() <= number {
-                batches.push(Vec::new());
-            }
-            batches[number].push(CloneRequest {
-                function: request.function,
-                points: points.to_vec(),
-            });
-        }
-    }
-    batches.retain(|batch| !batch.is_empty());
-    batches
+    let imported = (0..imported_functions(module)).map(|function| CloneRequest {
+        function,
+        points: Vec::new(),
+    });
+    let chunks = |points: &[Point]| {
+        points
+            .chunks(POINTS_AT_ONCE)
+            .map(<[Point]>::to_vec)
+            .collect()
+    };
+    batched(wasm, module, vec![imported.collect()], chunks)
 }
 
 /// Two points of each function at a time: all pairs, or where there are many of them as many that lie evenly.
 fn pairs(wasm: &[u8], module: &Module<'_>) -> Vec<Vec<CloneRequest>> {
-    let first = (0..module.function_count())
-        .take_while(|function| module.is_imported_function(*function))
-        .count() as u32;
-    let mut batches = Vec::new();
-    for request in points::all(wasm, first) {
-        let points = request.points;
-        let all =
-            (0..points.len()).flat_map(|one| (one + 1..points.len()).map(move |two| (one, two)));
-        let all: Vec<(usize, usize)> = all.collect();
+    let pairs = |points: &[Point]| {
+        let later = |one: usize| points[one + 1..].iter().map(move |two| (one, *two));
+        let all = (0..points.len()).flat_map(later);
+        let all: Vec<Vec<Point>> = all.map(|(one, two)| vec![points[one], two]).collect();
         let step = all.len().div_ceil(PAIRS_MAX).max(1);
-        for (number, (one, two)) in all.into_iter().step_by(step).enumerate() {
+        all.into_iter().step_by(step).collect()
+    };
+    batched(wasm, module, Vec::new(), pairs)
+}
+
+fn imported_functions(module: &Module<'_>) -> u32 {
+    (0..module.function_count())
+        .take_while(|function| module.is_imported_function(*function))
+        .count() as u32
+}
+
+/// Adds what `split` makes of the points of each function to `batches`, its n-th part to the n-th.
+fn batched(
+    wasm: &[u8],
+    module: &Module<'_>,
+    mut batches: Vec<Vec<CloneRequest>>,
+    split: impl Fn(&[Point]) -> Vec<Vec<Point>>,
+) -> Vec<Vec<CloneRequest>> {
+    for request in points::all(wasm, imported_functions(module)) {
+        for (number, points) in split(&request.points).into_iter().enumerate() {
             if batches.len() <= number {
                 batches.push(Vec::new());
             }
             batches[number].push(CloneRequest {
                 function: request.function,
-                points: vec![points[one], points[two]],
+                points,
             });
         }
     }
+    batches.retain(|batch| !batch.is_empty());
     batches
 }

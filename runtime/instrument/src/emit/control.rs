@@ -153,9 +153,9 @@ impl<'a> Emitter<'_, '_, 'a> {
         let poll = (shape == Shape::PollsBack)
             .then(|| self.frame_on_the_way_back(point, offset as u32, &construct));
         let (start, stop) = (construct.start, construct.middle.unwrap_or(construct.end));
+        let holds_targets = !self.targets.within(start, stop).is_empty();
         let goes_round = construct.is_loop && shape != Shape::FirstTurn;
         if let Operator::TryTable { try_table } = operator {
-            let holds_targets = !self.targets.within(start, construct.end).is_empty();
             self.follow_catches(&try_table.catches, holds_targets);
         }
         self.frames.push(Control {
@@ -176,7 +176,6 @@ impl<'a> Emitter<'_, '_, 'a> {
             // The first copy of a loop goes to where the second one ends.
             is_end_behind_target: shape == Shape::OtherTurns,
         });
-        let holds_targets = !self.targets.within(start, stop).is_empty();
         self.behind_target |= goes_round && holds_targets;
         self.dispatch(start, stop);
         if is_polled {
@@ -272,10 +271,6 @@ impl<'a> Emitter<'_, '_, 'a> {
             && construct.checks_calls
             && construct.is_fenced
             && !self.counts_turns()
-            && self
-                .targets
-                .within(construct.start, construct.end)
-                .is_empty()
     }
 
     /// Branches to a loop may pass on any values of its parameters' types, whatever is known of those it starts with: its

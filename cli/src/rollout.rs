@@ -187,8 +187,9 @@ pub(crate) fn forget(store_directory: &Path, name: &str) -> Result<(), Failure> 
 }
 
 fn remove(store_directory: &Path, is_meant: impl Fn(&Stopped) -> bool) -> Result<(), Failure> {
-    // Hardly ever is anything to be gone on with.
-    match path(store_directory).exists() {
+    // Hardly ever is anything to be gone on with. Where the lock is there may be a list in a moment: whoever holds it may have
+    // found the program in the register.
+    match store_directory.join(register::FOLDER).join(LOCK).exists() {
         true => change(store_directory, |all| {
             all.retain(|program| !is_meant(program))
         }),
@@ -389,6 +390,33 @@ mod tests {
         assert!(listed(&store).is_empty());
         // What becomes known of the first one comes too late.
         change(directory, |all| has_stopped(all, &entries[0], not_begun)).expect("noted");
+        assert!(listed(&store).is_empty());
+    }
+
+    #[test]
+    fn a_program_that_ends_while_others_plan_to_stop_it_leaves_the_list_that_they_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path().join("store")).expect("a store");
+        let directory = store.directory();
+        let name = Some("sim".to_owned());
+        let (registration, _listener) =
+            register(&store, name, "sim.wasm", Words::default()).expect("registered");
+        thread::scope(|scope| {
+            let planned = change(directory, |all| {
+                let entry = register::running(directory).expect("a register").remove(0);
+                let ending = scope.spawn(move || {
+                    drop(registration);
+                    forget(directory, "sim")
+                });
+                // Whoever does not wait for the lock has looked for the list by the end of this.
+                let since = Instant::now();
+                while !ending.is_finished() && since.elapsed() < Duration::from_millis(300) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                all.push(Stopped::of(&entry, "sim"));
+            });
+            planned.expect("planned");
+        });
         assert!(listed(&store).is_empty());
     }
 

@@ -137,8 +137,14 @@ impl Snap {
     fn ask(&self, entry: &Entry) -> Result<Reply, NoReply> {
         let lost =
             |why: String| Failure::new(format!("no snapshot of process {}: {why}", entry.pid));
+        let ended = || NoReply::Lost(lost("the program ended before it was suspended".to_owned()));
         let no_answer = |error: io::Error| NoReply::Lost(lost(error.to_string()));
-        let connection = entry.connect().map_err(no_answer)?;
+        let connection = entry
+            .connect()
+            .map_err(|error| match register::has_ended(&error) {
+                true => ended(),
+                false => no_answer(error),
+            })?;
         let question = Ask {
             stop: self.stop,
             labels: Label::collect(&self.labels),
@@ -163,9 +169,7 @@ impl Snap {
                     None => failure,
                 }))
             }
-            None => Err(NoReply::Lost(lost(
-                "the program ended before it was suspended".to_owned(),
-            ))),
+            None => Err(ended()),
         }
     }
 

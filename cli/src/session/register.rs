@@ -77,12 +77,17 @@ impl Entry {
     }
 
     fn is_stale(&self) -> bool {
-        // Anything else, such as a missing permission, does not mean that it has ended.
-        matches!(
-            self.connect().map_err(|error| error.kind()),
-            Err(ErrorKind::ConnectionRefused | ErrorKind::NotFound)
-        )
+        self.connect().is_err_and(|error| has_ended(&error))
     }
+}
+
+/// Whether a program to which no connection could be made has ended. Anything else, such as a missing permission, does not mean
+/// that.
+pub(crate) fn has_ended(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::NotFound
+    )
 }
 
 /// A process that runs a program: ids of processes come again.

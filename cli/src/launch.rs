@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use wsnap::snapshots::{Manifest, Store, StoreError, StoredImage};
 use wsnap::wasi::{Files, Grants, SavedState, StandardStreams, Stdio, Wasi};
-use wsnap::{Instance, WASI_SECTION};
+use wsnap::{Instance, ModuleBytes, WASI_SECTION};
 
 use crate::arguments::{Directory, Variable};
 use crate::failure::Failure;
@@ -66,7 +66,7 @@ impl Resumption<'_> {
     ) -> Result<(Instance, String), Failure> {
         let manifest = image.manifest();
         let state = saved_state(manifest)?;
-        let wasm = store.module(manifest.module)?;
+        let module = ModuleBytes::of_store(&store.open_module(manifest.module)?)?;
         let settings = Settings {
             target: self.target.map(str::to_owned),
             deterministic: manifest.deterministic,
@@ -82,7 +82,7 @@ impl Resumption<'_> {
         }
         let label = label(&state);
         let (program, _) =
-            program::compile(&settings.engine(places)?, wasm, &label, Some(manifest))?;
+            program::compile(&settings.engine(places)?, module, &label, Some(manifest))?;
         let resumed = limits.admit(&program, manifest);
         let instance = resumed
             .and_then(|()| program.resume(image, wasi))

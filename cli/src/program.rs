@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use wsnap::snapshots::{Manifest, Value};
-use wsnap::{Call, Engine, EngineConfig, Options, Program};
+use wsnap::{Call, Engine, EngineConfig, ModuleBytes, Options, Program};
 
 use crate::failure::Failure;
 use crate::output;
@@ -115,15 +115,15 @@ fn to_binary(bytes: Vec<u8>, path: &Path) -> Result<Vec<u8>, Failure> {
 /// messages, and `image` is what the program goes on from, if it does.
 pub(crate) fn compile(
     engine: &Engine,
-    wasm: Vec<u8>,
+    module: ModuleBytes,
     subject: &str,
     image: Option<&Manifest>,
 ) -> Result<(Program, bool), Failure> {
     let mut progress = None;
     let compiling = || progress = Some(output::progress(format!("compiling {subject} …")));
     let program = match image {
-        Some(manifest) => Program::for_image(engine, wasm, manifest, compiling),
-        None => Program::with_notice(engine, wasm, compiling),
+        Some(manifest) => Program::for_image(engine, module, manifest, compiling),
+        None => Program::with_notice(engine, module, compiling),
     };
     let cached = progress.is_none();
     drop(progress);

@@ -3,6 +3,7 @@
 use crate::cache::Key;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::layouts::EntryLayouts;
 use crate::restore;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wsnap_instrument::{CloneRequest, Facts, Module, Point};
@@ -29,21 +30,43 @@ fn hash_of(module: &ModuleHash, requests: &[CloneRequest]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// The code of clones for `requests`, from the cache if there is any.
+fn clone_key(engine: &Engine, module: &ModuleHash, requests: &[CloneRequest]) -> Key {
+    let kind = format!("clones {:?}", engine.config().rewriting);
+    Key::new(engine, &kind, &hash_of(module, requests))
+}
+
+/// The layouts at the points of `requests`, from the cache if it has them.
+pub(crate) fn entry_layouts(
+    engine: &Engine,
+    hash: &ModuleHash,
+    parsed: &Module<'_>,
+    facts: &Facts,
+    requests: &[CloneRequest],
+) -> Result<EntryLayouts> {
+    let notes = engine
+        .cache()
+        .and_then(|cache| cache.notes(clone_key(engine, hash, requests)));
+    match notes.and_then(|notes| EntryLayouts::from_bytes(requests, &notes)) {
+        Some(layouts) => Ok(layouts),
+        None => EntryLayouts::find(parsed, facts, requests),
+    }
+}
+
+/// The code of clones for `requests`, from the cache if there is any. The layouts at their points are kept beside it.
 pub(crate) fn clones(
     engine: &Engine,
     hash: &ModuleHash,
     parsed: &Module<'_>,
     facts: &Facts,
     requests: &[CloneRequest],
+    layouts: &EntryLayouts,
 ) -> Result<wasmtime::Module> {
-    let kind = format!("clones {:?}", engine.config().rewriting);
-    let key = Key::new(engine, &kind, &hash_of(hash, requests));
+    let key = clone_key(engine, hash, requests);
     if let Some(module) = engine.cache().and_then(|cache| cache.module(engine, key)) {
         return Ok(module);
     }
     let made = wsnap_instrument::clones(parsed, facts, requests)?;
-    compile(engine, key, &made.wasm, None)
+    compile(engine, key, &made.wasm, Some(&layouts.to_bytes()))
 }
 
 /// What is made of a module that has no code yet.
@@ -51,7 +74,14 @@ pub(crate) struct Made {
     pub module: wasmtime::Module,
     pub facts: Facts,
     /// For the frames of an image, if there is one and nothing is wrong with them.
-    pub clones: Option<(Vec<CloneRequest>, wasmtime::Module)>,
+    pub clones: Option<MadeClones>,
+}
+
+/// Clones that have no place in a program yet.
+pub(crate) struct MadeClones {
+    pub requests: Vec<CloneRequest>,
+    pub layouts: EntryLayouts,
+    pub module: wasmtime::Module,
 }
 
 /// Compiles a module that the cache has not. With the manifest of an image, clones for its frames are compiled at the same time.
@@ -66,13 +96,25 @@ pub(crate) fn rewrite_and_compile(
     let compile_module = || compile(engine, key, &rewritten.wasm, Some(&facts.to_bytes()));
     let wanted = image.and_then(|image| wanted(parsed, &facts, image));
     let (module, clones) = match wanted {
-        Some((hash, requests, threads)) => {
+        Some(Wanted {
+            hash,
+            requests,
+            layouts,
+            threads,
+        }) => {
             let mut made = None;
             let module = threads.in_place_scope(|scope| {
-                scope.spawn(|_| made = clones(engine, hash, parsed, &facts, &requests).ok());
+                scope.spawn(|_| {
+                    made = clones(engine, hash, parsed, &facts, &requests, &layouts).ok();
+                });
                 compile_module()
             });
-            (module, made.map(|made| (requests, made)))
+            let made = made.map(|module| MadeClones {
+                requests,
+                layouts,
+                module,
+            });
+            (module, made)
         }
         None => (compile_module(), None),
     };
@@ -83,24 +125,34 @@ pub(crate) fn rewrite_and_compile(
     })
 }
 
-/// What clones the frames of an image need, of which module, and threads to compile them; none if there is nothing to do or it
-/// cannot be done now.
-fn wanted<'i>(
-    parsed: &Module<'_>,
-    facts: &Facts,
-    image: &'i Manifest,
-) -> Option<(&'i ModuleHash, Vec<CloneRequest>, ThreadPool)> {
+/// Clones to be made for an image.
+struct Wanted<'i> {
+    /// Of the module.
+    hash: &'i ModuleHash,
+    requests: Vec<CloneRequest>,
+    layouts: EntryLayouts,
+    /// What compiles them.
+    threads: ThreadPool,
+}
+
+/// What clones the frames of an image need; none if there is nothing to do or it cannot be done now.
+fn wanted<'i>(parsed: &Module<'_>, facts: &Facts, image: &'i Manifest) -> Option<Wanted<'i>> {
     if image.frames.is_empty() {
         return None;
     }
-    let requests = restore::clone_requests(parsed, facts, image).ok()?;
+    let (requests, layouts) = restore::clone_requests(parsed, facts, image).ok()?;
     // Threads of their own, as the queue of those that compile the module would come to the clones last.
     let threads = ThreadPoolBuilder::new()
         .num_threads(requests.len().min(rayon::current_num_threads()))
         .thread_name(|_| "clones".to_owned())
         .stack_size(STACK_BYTES)
         .build();
-    Some((&image.module, requests, threads.ok()?))
+    Some(Wanted {
+        hash: &image.module,
+        requests,
+        layouts,
+        threads: threads.ok()?,
+    })
 }
 
 /// Compiles a module as it is, and puts it into the cache.

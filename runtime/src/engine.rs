@@ -84,6 +84,9 @@ impl Engine {
             // Nothing runs asynchronously here, but the engine insists that this be no smaller.
             settings.async_stack_size(config.stack_bytes);
         }
+        // Whoever makes an engine usually runs programs, too. The system tells a process's first thread where its stack is by
+        // listing all mappings, of which there can be thousands once there are programs.
+        stacker::remaining_stack();
         let engine = wasmtime::Engine::new(&settings).map_err(fail)?;
         let cache = config
             .cache

@@ -4,9 +4,9 @@
 //! first: where frames may stand at all, and how much code would be copied to enter them.
 
 use crate::error::{Error, Result};
-use crate::frames::{Layouts, POINTS_PER_CLONE, Place, SavedFrame, has_layout};
+use crate::frames::{POINTS_PER_CLONE, Place, SavedFrame, has_layout};
 use std::collections::{BTreeMap, BTreeSet};
-use wsnap_instrument::{Module, Point, ValueClass};
+use wsnap_instrument::{Module, Point, PointLayout, ValueClass};
 
 /// How much code clones may be copies of, in bytes: so many times the module's length, and so much whatever that is. Each
 /// function is copied once for [`POINTS_PER_CLONE`] points of it, which no call stack of a program comes near.
@@ -54,14 +54,14 @@ pub(crate) fn place(frame: &SavedFrame, next: Option<&SavedFrame>) -> Result<()>
     }
 }
 
-/// Checks that `frame` has the layout of its point, and that what it calls can be the `next` frame.
+/// Checks that `frame` has the layout of its point, and that what it calls can be the `next` frame. Calls of the host have none.
 pub(crate) fn layout(
     module: &Module<'_>,
-    layouts: &Layouts<'_, '_>,
+    layout: Option<&PointLayout>,
     frame: &SavedFrame,
     next: Option<&SavedFrame>,
 ) -> Result<()> {
-    let Place::At(point) = frame.place else {
+    if frame.place == Place::HostCall {
         let (params, _) = module.signature(frame.function).unwrap_or_default();
         let params = params.iter().map(|ty| ValueClass::of(*ty));
         let fits =
@@ -69,8 +69,8 @@ pub(crate) fn layout(
         return fits
             .then_some(())
             .ok_or_else(|| wrong(frame, "has other arguments than the import"));
-    };
-    let layout = layouts.get(frame.function, point)?;
+    }
+    let layout = layout.ok_or_else(|| wrong(frame, "stands at no point of it"))?;
     if !has_layout(&frame.locals, &frame.operands, layout) {
         return Err(wrong(frame, "does not have the values that are live there"));
     }

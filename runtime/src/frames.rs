@@ -6,11 +6,11 @@
 
 use crate::error::{Error, Result};
 use crate::frame_checks;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::layouts::{EntryLayouts, KnownFunction};
+use crate::program::Program;
+use std::collections::{BTreeMap, BTreeSet};
 use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
-use wsnap_instrument::{
-    CloneRequest, Facts, Module, Places, Point, PointLayout, ValueClass, layouts, sites,
-};
+use wsnap_instrument::{CloneRequest, Module, Point, PointLayout, ValueClass};
 
 /// Where an activation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,52 +44,6 @@ struct Located<'b> {
     values: &'b [u8],
 }
 
-/// What is known of the layouts at points of a module's functions.
-pub(crate) struct Layouts<'m, 'a> {
-    module: &'m Module<'a>,
-    facts: &'m Facts,
-    known: HashMap<(u32, Point), PointLayout>,
-    places: HashMap<u32, Places>,
-}
-
-impl<'m, 'a> Layouts<'m, 'a> {
-    pub fn new(module: &'m Module<'a>, facts: &'m Facts) -> Self {
-        Self {
-            module,
-            facts,
-            known: HashMap::new(),
-            places: HashMap::new(),
-        }
-    }
-
-    /// Finds the layouts at `points` of `function`, looking at its body once.
-    pub fn learn(&mut self, function: u32, points: &BTreeSet<Point>) -> Result<()> {
-        let points: Vec<Point> = points
-            .iter()
-            .copied()
-            .filter(|point| !self.known.contains_key(&(function, *point)))
-            .collect();
-        if points.is_empty() {
-            return Ok(());
-        }
-        let found = layouts(self.module, self.facts, function, &points)?;
-        self.known.extend(
-            points
-                .iter()
-                .map(|point| (function, *point))
-                .zip(found.points),
-        );
-        self.places.insert(function, found.places);
-        Ok(())
-    }
-
-    /// The layout at a point that has been learnt.
-    pub fn get(&self, function: u32, point: Point) -> Result<&PointLayout> {
-        let unknown = || Error::Image(format!("function {function} has no {point}"));
-        self.known.get(&(function, point)).ok_or_else(unknown)
-    }
-}
-
 /// The value of `class` at `offset` in a frame whose values are `values`, of which the header is none.
 fn value_at(values: &[u8], offset: u32, class: ValueClass) -> Result<SavedValue> {
     let start = offset.checked_sub(SAVED_HEADER_BYTES);
@@ -116,11 +70,9 @@ fn word(bytes: &[u8], offset: usize) -> Result<u32> {
 }
 
 /// Reads the raw frames in `bytes`, innermost first there. Returns them outermost first.
-pub(crate) fn read(
-    module: &Module<'_>,
-    layouts: &mut Layouts<'_, '_>,
-    bytes: &[u8],
-) -> Result<Vec<SavedFrame>> {
+pub(crate) fn read(program: &Program, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
+    let module = program.parsed()?;
+    let facts = program.facts()?;
     let located = locate(bytes)?;
     let mut offsets: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
     for frame in located
@@ -132,40 +84,20 @@ pub(crate) fn read(
             .or_default()
             .insert(frame.site);
     }
-    let mut points = HashMap::new();
-    for (function, offsets) in offsets {
-        let offsets: Vec<u32> = offsets.into_iter().collect();
-        let found = sites(module, function, &offsets)?;
-        let mut wanted: BTreeSet<Point> = found.iter().map(|site| site.layout).collect();
-        if let Some(innermost) = located.first().filter(|frame| frame.function == function) {
-            let place = offsets.iter().position(|offset| *offset == innermost.site);
-            wanted.extend(place.map(|place| found[place].innermost));
-        }
-        layouts.learn(function, &wanted)?;
-        points.extend(
-            offsets
-                .into_iter()
-                .map(|offset| (function, offset))
-                .zip(found),
-        );
+    let mut layouts = program.layouts();
+    for (function, offsets) in &offsets {
+        let innermost = located.first().filter(|frame| frame.function == *function);
+        let innermost = innermost.map(|frame| frame.site);
+        layouts.learn(module, facts, *function, offsets, innermost)?;
     }
     let mut frames = Vec::with_capacity(located.len());
     for (depth, frame) in located.iter().enumerate() {
         frames.push(if module.is_imported_function(frame.function) {
             read_host_call(module, frame)?
         } else {
-            let site = points[&(frame.function, frame.site)];
-            let point = if depth == 0 {
-                site.innermost
-            } else {
-                site.layout
-            };
-            read_frame(
-                frame,
-                layouts.get(frame.function, site.layout)?,
-                point,
-                layouts,
-            )?
+            let known = layouts.function(frame.function);
+            let known = known.ok_or_else(|| corrupt("a frame is of no function"))?;
+            read_frame(frame, known, depth == 0)?
         });
     }
     frames.reverse();
@@ -221,17 +153,23 @@ fn read_host_call(module: &Module<'_>, frame: &Located<'_>) -> Result<SavedFrame
     })
 }
 
-/// Reads the values of a frame that was stored with `stored` as its layout and stands at `point`. They differ where the
-/// innermost frame stopped behind a call: it has the results on its operand stack, and fewer locals may be live.
+/// Reads the values of a frame. It was stored with the layout of its safepoint; the innermost one stands behind the call where
+/// it stopped, has the results on its operand stack, and fewer locals may be live.
 fn read_frame(
     frame: &Located<'_>,
-    stored: &PointLayout,
-    point: Point,
-    layouts: &Layouts<'_, '_>,
+    known: &KnownFunction,
+    is_innermost: bool,
 ) -> Result<SavedFrame> {
-    let layout = layouts.get(frame.function, point)?;
-    let unknown = || corrupt("a frame is of no function");
-    let places = layouts.places.get(&frame.function).ok_or_else(unknown)?;
+    let unknown = || corrupt("a frame stands at no point");
+    let site = known.site(frame.site).ok_or_else(unknown)?;
+    let stored = known.point(site.layout).ok_or_else(unknown)?;
+    let point = if is_innermost {
+        site.innermost
+    } else {
+        site.layout
+    };
+    let layout = known.point(point).ok_or_else(unknown)?;
+    let places = known.places().ok_or_else(unknown)?;
     let behind = frame
         .values
         .get((places.end() - SAVED_HEADER_BYTES) as usize..);
@@ -282,22 +220,12 @@ pub(crate) fn has_layout(
 /// How many points one clone is made for at most: what restores their values is part of its code, whose size is limited.
 pub(crate) const POINTS_PER_CLONE: usize = 256;
 
-/// What clones the frames need, and the frames as bytes for the control memory, outermost first.
-pub(crate) struct Restore {
-    pub requests: Vec<CloneRequest>,
-    pub bytes: Vec<u8>,
-}
-
-/// Lays frames out for restoring, after checking that they fit the module and each other.
+/// What clones the frames need, after checking that they can follow each other.
 ///
 /// # Errors
 ///
-/// [`Error::Image`] if a frame does not have the layout of its point, or calls what its neighbour is not.
-pub(crate) fn write(
-    module: &Module<'_>,
-    layouts: &mut Layouts<'_, '_>,
-    frames: &[SavedFrame],
-) -> Result<Restore> {
+/// [`Error::Image`] if frames stand where none can, or clones for them would be too much code.
+pub(crate) fn requests(module: &Module<'_>, frames: &[SavedFrame]) -> Result<Vec<CloneRequest>> {
     // Before anything is looked up for a point: at calls there are no more of them than the rewriter has seen already.
     for (depth, frame) in frames.iter().enumerate() {
         frame_checks::place(frame, frames.get(depth + 1))?;
@@ -318,11 +246,6 @@ pub(crate) fn write(
                 "a frame cannot belong to function {function}"
             )));
         }
-        if !points.is_empty() {
-            layouts
-                .learn(function, &points)
-                .map_err(|error| Error::Image(error.to_string()))?;
-        }
         let points: Vec<Point> = points.into_iter().collect();
         if points.is_empty() {
             requests.push(CloneRequest { function, points });
@@ -334,12 +257,29 @@ pub(crate) fn write(
             }));
         }
     }
+    Ok(requests)
+}
+
+/// Lays frames out for restoring by the clones of `requests`, which are theirs: bytes for the control memory, outermost first.
+/// Checks that they fit the module and each other.
+///
+/// # Errors
+///
+/// [`Error::Image`] if a frame does not have the layout of its point, or calls what its neighbour is not.
+pub(crate) fn write(
+    module: &Module<'_>,
+    requests: &[CloneRequest],
+    layouts: &EntryLayouts,
+    frames: &[SavedFrame],
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for (depth, frame) in frames.iter().enumerate() {
-        frame_checks::layout(module, layouts, frame, frames.get(depth + 1))?;
-        write_frame(&mut bytes, &requests, frame)?;
+        let (clone, entry) = clone_of(requests, frame)?;
+        let layout = layouts.get(clone, entry);
+        frame_checks::layout(module, layout, frame, frames.get(depth + 1))?;
+        write_frame(&mut bytes, clone, entry, frame);
     }
-    Ok(Restore { requests, bytes })
+    Ok(bytes)
 }
 
 /// Which clone restores a frame, and at which of its points.
@@ -366,8 +306,7 @@ pub(crate) fn clone_of(requests: &[CloneRequest], frame: &SavedFrame) -> Result<
     Ok((clone, entry))
 }
 
-fn write_frame(bytes: &mut Vec<u8>, requests: &[CloneRequest], frame: &SavedFrame) -> Result<()> {
-    let (clone, entry) = clone_of(requests, frame)?;
+fn write_frame(bytes: &mut Vec<u8>, clone: usize, entry: usize, frame: &SavedFrame) {
     let start = bytes.len();
     bytes.resize(start + RESTORE_HEADER_BYTES as usize, 0);
     for value in frame
@@ -382,5 +321,4 @@ fn write_frame(bytes: &mut Vec<u8>, requests: &[CloneRequest], frame: &SavedFram
     for (place, word) in [clone as u32, entry as u32, size].into_iter().enumerate() {
         bytes[start + 4 * place..start + 4 * place + 4].copy_from_slice(&word.to_le_bytes());
     }
-    Ok(())
 }

@@ -12,7 +12,7 @@
 
 use crate::control::{Control, Handle};
 use crate::error::{Error, Result};
-use crate::frames::{self, Layouts};
+use crate::frames;
 use crate::guest::Guest;
 use crate::host::{Exit, FramesFull, HostState, StopReason};
 use crate::limits::LimitReached;
@@ -350,14 +350,13 @@ impl Instance {
         };
         let program = self.program.clone();
         let module = program.parsed()?;
-        let mut layouts = Layouts::new(module, program.facts()?);
         let start = module.control_layout().frames() as usize;
         let end = control.get(layout::SAVE_POINTER) as usize;
         let bytes = control
             .memory()
             .view(start..end, &self.store)
             .unwrap_or_default();
-        let frames = frames::read(module, &mut layouts, bytes)?;
+        let frames = frames::read(&program, bytes)?;
         self.state = State::Suspended(Arc::new(SavedStack::new(frames)));
         Ok(())
     }

@@ -156,16 +156,20 @@ impl Mapping {
         pieces: impl IntoIterator<Item = Piece<'f>>,
     ) -> Result<Arc<Self>> {
         let mut mapping = Self::reserve(size, reserved, guard)?;
-        // Only what no piece covers is made accessible by itself, as each call of the system takes its time.
         let accessible = size.next_multiple_of(page_size());
         let mut done = 0;
+        // Each call of the system takes its time: at the first gap, all that is left becomes accessible at once.
+        let mut opened = false;
         for piece in pieces {
-            let refuse = || failed("map", piece.length as usize)(rustix::io::Errno::INVAL);
-            let offset = usize::try_from(piece.offset).map_err(|_| refuse())?;
-            mapping.make_accessible(done, offset.min(accessible))?;
+            if piece.offset > done as u64 && !opened {
+                mapping.make_accessible(done, accessible)?;
+                opened = true;
+            }
             done = mapping.map_piece(&piece, done..accessible)?;
         }
-        mapping.make_accessible(done, accessible)?;
+        if !opened {
+            mapping.make_accessible(done, accessible)?;
+        }
         *mapping.size.get_mut() = size;
         Ok(Arc::new(mapping))
     }

@@ -1,12 +1,13 @@
 //! Programs: modules rewritten and compiled, ready to be started or resumed any number of times.
 
 use crate::cache::Key;
-use crate::compile::{self, Made};
+use crate::compile::{self, Made, MadeClones};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::{self, HostState};
+use crate::layouts::{EntryLayouts, Layouts};
 use crate::link::{self, Linked};
-use std::borrow::Cow;
+use crate::module_bytes::ModuleBytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wasmtime::ModuleExport;
@@ -27,12 +28,14 @@ pub(crate) struct Inner {
     linked: OnceLock<Linked>,
     /// Modules of clones that were made in this process.
     clones: Mutex<HashMap<Vec<CloneRequest>, Arc<CloneModule>>>,
+    /// What was found out about functions that had frames in snapshots.
+    layouts: Mutex<Layouts>,
 }
 
 /// The original module.
 enum Source {
     /// It runs as it is.
-    Bare(Vec<u8>),
+    Bare(ModuleBytes),
     Rewritten {
         parsed: Parsed,
         /// What the rewriter found out.
@@ -43,7 +46,7 @@ enum Source {
 self_cell::self_cell! {
     /// A module in binary format, parsed.
     struct Parsed {
-        owner: Vec<u8>,
+        owner: ModuleBytes,
         #[covariant]
         dependent: Module,
     }
@@ -52,6 +55,8 @@ self_cell::self_cell! {
 /// A compiled module of clones.
 pub(crate) struct CloneModule {
     pub module: wasmtime::Module,
+    /// At the points that it is entered at.
+    layouts: Arc<EntryLayouts>,
     /// What it imports: these exports of the rewritten module.
     pub imports: Vec<ModuleExport>,
 }
@@ -59,18 +64,6 @@ pub(crate) struct CloneModule {
 /// So many modules of clones are kept in a process; then all are forgotten, and those that are still asked for made again.
 /// Each set of places at which a call stack can stand has one, and strangers can think of any number of them.
 const CLONE_MODULES_MAX: usize = 256;
-
-/// The binary form of a module that may be in text form.
-fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>> {
-    if bytes.starts_with(b"\0asm") {
-        return Ok(bytes);
-    }
-    match wat::parse_bytes(&bytes) {
-        Ok(Cow::Borrowed(_)) => Ok(bytes),
-        Ok(Cow::Owned(binary)) => Ok(binary),
-        Err(error) => Err(Error::Text(error.to_string())),
-    }
-}
 
 impl Program {
     /// Makes a program of a module in binary or text format, with compiled code from the cache if there is any.
@@ -81,7 +74,7 @@ impl Program {
     /// [`Error::Compile`] for those that the engine cannot compile. That compiled code cannot be put into the cache is
     /// no error.
     pub fn new(engine: &Engine, bytes: Vec<u8>) -> Result<Self> {
-        Self::with_notice(engine, bytes, || {})
+        Self::with_notice(engine, bytes.into(), || {})
     }
 
     /// As [`Program::new`], but calls `compiling` before the module is compiled, which can take a while; not when its
@@ -90,8 +83,12 @@ impl Program {
     /// # Errors
     ///
     /// As [`Program::new`].
-    pub fn with_notice(engine: &Engine, bytes: Vec<u8>, compiling: impl FnOnce()) -> Result<Self> {
-        Self::build(engine, bytes, None, compiling)
+    pub fn with_notice(
+        engine: &Engine,
+        module: ModuleBytes,
+        compiling: impl FnOnce(),
+    ) -> Result<Self> {
+        Self::build(engine, module, None, compiling)
     }
 
     /// As [`Program::with_notice`], for a program that is to go on from an image with this manifest: if the module has to be
@@ -103,21 +100,20 @@ impl Program {
     /// As [`Program::new`].
     pub fn for_image(
         engine: &Engine,
-        bytes: Vec<u8>,
+        module: ModuleBytes,
         manifest: &Manifest,
         compiling: impl FnOnce(),
     ) -> Result<Self> {
-        Self::build(engine, bytes, Some(manifest), compiling)
+        Self::build(engine, module, Some(manifest), compiling)
     }
 
     fn build(
         engine: &Engine,
-        bytes: Vec<u8>,
+        module: ModuleBytes,
         image: Option<&Manifest>,
         compiling: impl FnOnce(),
     ) -> Result<Self> {
-        let wasm = to_binary(bytes)?;
-        let hash = ModuleHash::of(&wasm);
+        let (wasm, hash) = module.into_binary()?;
         let config = engine.config();
         let kind = if config.bare {
             "bare".to_owned()
@@ -179,11 +175,17 @@ impl Program {
             source,
             linked: OnceLock::new(),
             clones: Mutex::default(),
+            layouts: Mutex::default(),
         };
         let program = Self(Arc::new(inner));
-        if let Some((requests, module)) = ahead {
+        if let Some(MadeClones {
+            requests,
+            layouts,
+            module,
+        }) = ahead
+        {
             // Without them they are made when the image is resumed.
-            let _ = program.keep_clones(&requests, module);
+            let _ = program.keep_clones(&requests, &Arc::new(layouts), module);
         }
         Ok(program)
     }
@@ -267,8 +269,41 @@ impl Program {
         Ok(self.0.linked.get_or_init(|| linked))
     }
 
-    /// Compiled clones for `requests`, made now unless this process or the cache has them.
-    pub(crate) fn clones(&self, requests: &[CloneRequest]) -> Result<Arc<CloneModule>> {
+    /// What was found out about functions that had frames in snapshots.
+    pub(crate) fn layouts(&self) -> MutexGuard<'_, Layouts> {
+        let layouts = self.0.layouts.lock();
+        // Somebody who failed while he learnt has learnt what he could.
+        let mut layouts = layouts.unwrap_or_else(PoisonError::into_inner);
+        layouts.make_room();
+        layouts
+    }
+
+    /// The layouts at the points of `requests`, found out now unless this process or the cache knows them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`] when a function has no such point.
+    pub(crate) fn entry_layouts(&self, requests: &[CloneRequest]) -> Result<Arc<EntryLayouts>> {
+        if let Some(clones) = self.known_clones().get(requests) {
+            return Ok(clones.layouts.clone());
+        }
+        let inner = &self.0;
+        let layouts = compile::entry_layouts(
+            &inner.engine,
+            &inner.hash,
+            self.parsed()?,
+            self.facts()?,
+            requests,
+        )?;
+        Ok(Arc::new(layouts))
+    }
+
+    /// Compiled clones for `requests` with these layouts, made now unless this process or the cache has them.
+    pub(crate) fn clones(
+        &self,
+        requests: &[CloneRequest],
+        layouts: &Arc<EntryLayouts>,
+    ) -> Result<Arc<CloneModule>> {
         if let Some(clones) = self.known_clones().get(requests) {
             return Ok(clones.clone());
         }
@@ -279,8 +314,9 @@ impl Program {
             self.parsed()?,
             self.facts()?,
             requests,
+            layouts,
         )?;
-        self.keep_clones(requests, module)
+        self.keep_clones(requests, layouts, module)
     }
 
     fn known_clones(&self) -> MutexGuard<'_, HashMap<Vec<CloneRequest>, Arc<CloneModule>>> {
@@ -290,13 +326,18 @@ impl Program {
     fn keep_clones(
         &self,
         requests: &[CloneRequest],
+        layouts: &Arc<EntryLayouts>,
         module: wasmtime::Module,
     ) -> Result<Arc<CloneModule>> {
         let imports = module.imports();
         let imports = imports
             .map(|import| link::export(&self.0.module, import.name()))
             .collect::<Result<_>>()?;
-        let clones = Arc::new(CloneModule { module, imports });
+        let clones = Arc::new(CloneModule {
+            module,
+            layouts: layouts.clone(),
+            imports,
+        });
         let mut known = self.known_clones();
         if known.len() >= CLONE_MODULES_MAX {
             known.clear();

@@ -4,12 +4,13 @@
 use crate::capture::{OWN_SECTION, WASI_SECTION};
 use crate::creator::MEMORY_GUARD;
 use crate::error::{Error, Result};
-use crate::frames::{self, Layouts, Place, SavedFrame, SavedValue};
+use crate::frames::{self, Place, SavedFrame, SavedValue};
 use crate::guest_api;
 use crate::guest_state::SavedOwn;
 use crate::host::HostState;
 use crate::instance::{Call, Instance, State};
 use crate::instantiate::{Memories, memory_bytes};
+use crate::layouts::EntryLayouts;
 use crate::link::{self, exported_table};
 use crate::memory::{Mapping, Piece, page_size};
 use crate::program::Program;
@@ -366,7 +367,7 @@ fn saved_frames(manifest: &Manifest) -> (Vec<SavedFrame>, [Vec<Value>; 3]) {
     (frames, references)
 }
 
-/// What clones the frames of an image need.
+/// What clones the frames of an image need, and the layouts of its frames.
 ///
 /// # Errors
 ///
@@ -375,10 +376,12 @@ pub(crate) fn clone_requests(
     module: &Module<'_>,
     facts: &Facts,
     manifest: &Manifest,
-) -> Result<Vec<CloneRequest>> {
+) -> Result<(Vec<CloneRequest>, EntryLayouts)> {
     let (frames, _) = saved_frames(manifest);
-    let mut layouts = Layouts::new(module, facts);
-    Ok(frames::write(module, &mut layouts, &frames)?.requests)
+    let requests = frames::requests(module, &frames)?;
+    let layouts = EntryLayouts::find(module, facts, &requests)?;
+    frames::write(module, &requests, &layouts, &frames)?;
+    Ok((requests, layouts))
 }
 
 /// The frame in the form that clones are made for; its references get their numbers in the tables of saved ones.

@@ -18,7 +18,7 @@
 use crate::capture;
 use crate::control::{Control, Moment};
 use crate::error::{Error, Result};
-use crate::frames::{self, Layouts};
+use crate::frames;
 use crate::guest::Guest;
 use crate::host::HostState;
 use crate::instance::{Instance, State};
@@ -309,9 +309,7 @@ fn complete(captured: Captured, guest: &Arc<Guest>) -> Result<Option<Snapshot<'s
         let Some(bytes) = frame_bytes(&twin, guest) else {
             return Ok(None);
         };
-        let module = guest.program.parsed()?;
-        let mut layouts = Layouts::new(module, guest.program.facts()?);
-        let frames = frames::read(module, &mut layouts, &bytes)?;
+        let frames = frames::read(&guest.program, &bytes)?;
         let Some(frames) = capture::plain_frames(&frames) else {
             return Ok(None);
         };

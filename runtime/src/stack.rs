@@ -1,7 +1,7 @@
 //! The call stack of a suspended program, and how clones restore it.
 
 use crate::error::{Error, Result};
-use crate::frames::{self, Layouts, SavedFrame};
+use crate::frames::{self, SavedFrame};
 use crate::host::HostState;
 use crate::link;
 use crate::program::{CloneModule, Program};
@@ -64,16 +64,17 @@ impl Restorer {
         let empty = || Error::Image("it has an empty call stack".into());
         let first = stack.first().ok_or_else(empty)?;
         let module = program.parsed()?;
-        let mut layouts = Layouts::new(module, program.facts()?);
-        let restore = frames::write(module, &mut layouts, stack)?;
+        let requests = frames::requests(module, stack)?;
+        let layouts = program.entry_layouts(&requests)?;
+        let bytes = frames::write(module, &requests, &layouts, stack)?;
         check_outermost(program, phase, export, first)?;
-        let clones = program.clones(&restore.requests)?;
-        let (place, _) = frames::clone_of(&restore.requests, first)?;
+        let clones = program.clones(&requests, &layouts)?;
+        let (place, _) = frames::clone_of(&requests, first)?;
         let name = Name::Clone(place as u32).in_module(module);
         Ok(Self {
             outermost: link::export(&clones.module, &name)?,
             clones,
-            bytes: restore.bytes,
+            bytes,
         })
     }
 

@@ -188,7 +188,9 @@ fn a_program_made_for_an_image_has_all_code_that_resuming_needs() {
     let (_folder, _, image) = stored(false);
     let (cache, engine) = another_machine();
     let mut notices = 0;
-    let program = Program::for_image(&engine, GUEST.into(), image.manifest(), || notices += 1);
+    let program = Program::for_image(&engine, Vec::from(GUEST).into(), image.manifest(), || {
+        notices += 1
+    });
     let program = program.expect("it compiles");
     assert_eq!((notices, code_files(&cache)), (1, 2));
 
@@ -205,7 +207,12 @@ fn a_program_made_for_an_image_of_another_module_runs_and_refuses_the_image() {
     let (_folder, _, image) = stored(false);
     let (cache, engine) = another_machine();
     let other = GUEST.replace("i64.const 5", "i64.const 6");
-    let program = Program::for_image(&engine, other.clone().into(), image.manifest(), || ());
+    let program = Program::for_image(
+        &engine,
+        Vec::from(other.clone()).into(),
+        image.manifest(),
+        || (),
+    );
     let program = program.expect("it compiles");
     assert_eq!(code_files(&cache), 1);
 
@@ -225,7 +232,7 @@ fn a_program_made_for_an_image_with_wrong_frames_is_none_the_worse() {
     let mut manifest = image.manifest().clone();
     let innermost = manifest.frames.last_mut().expect("there are frames");
     innermost.locals.clear();
-    let program = Program::for_image(&engine, GUEST.into(), &manifest, || ());
+    let program = Program::for_image(&engine, Vec::from(GUEST).into(), &manifest, || ());
     assert_eq!(code_files(&cache), 1);
     let expected = whole(GUEST.as_bytes(), &call());
     let program = program.expect("it compiles");

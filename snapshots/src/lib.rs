@@ -70,7 +70,7 @@ pub use record::{NewRecord, Record, Rejection};
 pub use store::{
     Amount, Freed, GcOptions, GcReport, ImageEntry, Item, JobLock, KeptBecause, Layer,
     MemoryUpdate, PageSource, Published, Removed, Retention, Statistics, Store, StoreLock,
-    StoredImage, StoredMemory, Verification, check_name,
+    StoredImage, StoredMemory, StoredModule, Verification, check_name,
 };
 #[doc(hidden)]
 pub use store::{Faults, Operation, OperationKind};

@@ -12,7 +12,7 @@
 //! jobs/<name>.journal  what whoever keeps a named program running remembers of it
 //! jobs/<name>.lock     who runs it now; locked by its process
 //! tmp/                 files being written
-//! verified             stamps: which layer files need no verification
+//! verified             stamps: which files need no verification
 //! lock                 empty; locked by those who publish, load or delete
 //! ```
 //!
@@ -29,6 +29,7 @@ mod jobs;
 mod layer;
 mod load;
 mod lock;
+mod modules;
 mod pipeline;
 mod publish;
 mod records;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Damage, StoreError};
-use crate::id::{ImageId, LayerId, LeafHash, MemoryHash, ModuleHash};
+use crate::id::{ImageId, LayerId, LeafHash, MemoryHash};
 use crate::manifest::Manifest;
 use files::{ResultExt, Root, Staged};
 
@@ -59,6 +60,7 @@ pub use jobs::JobLock;
 pub use layer::Layer;
 pub use load::{StoredImage, StoredMemory};
 pub use lock::StoreLock;
+pub use modules::StoredModule;
 pub use refs::check_name;
 pub use remove::Removed;
 pub use retention::Retention;
@@ -157,53 +159,6 @@ impl Store {
         &self.root
     }
 
-    /// Stores a module. It is durable on return. As long as no image is made of it, it is garbage: whoever goes on to
-    /// publish one holds [`Store::lock_shared`] from before this call.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::TooLarge`] above 1 GiB; [`StoreError::Io`].
-    pub fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StoreError> {
-        check_size("module", bytes, CONTENT_LEN_MAX)?;
-        let hash = ModuleHash::of(bytes);
-        let path = self.module_path(hash);
-        let _lock = self.lock_shared()?;
-        if files::size_if_exists(&path)? == Some(bytes.len() as u64) {
-            // Another process may have renamed it a moment ago and not have synced the directory yet.
-            self.root.sync_parent(&path)?;
-        } else {
-            Staged::content(&self.root, path)?.write_and_publish(bytes)?;
-        }
-        Ok(hash)
-    }
-
-    /// Whether a module is there. Its content isn't looked at.
-    pub(crate) fn has_module(&self, hash: ModuleHash) -> Result<bool, StoreError> {
-        Ok(files::size_if_exists(&self.module_path(hash))?.is_some())
-    }
-
-    /// Reads a module and checks it against its hash.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] or [`StoreError::Damaged`].
-    pub fn module(&self, hash: ModuleHash) -> Result<Vec<u8>, StoreError> {
-        let path = self.module_path(hash);
-        let bytes = files::read(&path, CONTENT_LEN_MAX, "module")?;
-        let found = ModuleHash::of(&bytes);
-        if found != hash {
-            let source = Damage::Hash {
-                found: found.to_string(),
-            };
-            return Err(StoreError::Damaged {
-                what: "module",
-                path,
-                source,
-            });
-        }
-        Ok(bytes)
-    }
-
     /// Reads the manifest of an image and checks it against its id.
     ///
     /// # Errors
@@ -266,10 +221,6 @@ impl Store {
             created |= self.root.create_directories(&self.root.join(folder))?;
         }
         Ok(created)
-    }
-
-    fn module_path(&self, hash: ModuleHash) -> PathBuf {
-        self.root.join(MODULES).join(format!("{hash}.wasm"))
     }
 
     fn image_path(&self, id: ImageId) -> PathBuf {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{MODULE, empty_store, manifest_with, only_file, publish};
-use wsnap_snapshots::{GcOptions, ImageId, MemoryUpdate, Store, StoreError};
+use wsnap_snapshots::{Damage, GcOptions, ImageId, MemoryUpdate, ModuleHash, Store, StoreError};
 
 const LEAF: u64 = 1 << 16;
 
@@ -123,6 +123,81 @@ fn stamps_that_are_torn_or_damaged_count_for_nothing() {
     }
 }
 
+/// How many stamps there are.
+fn stamp_count(store: &Store) -> u64 {
+    fs::metadata(stamps(store)).map_or(0, |metadata| metadata.len() / 128)
+}
+
+#[test]
+fn a_module_is_verified_when_it_is_opened_first_and_when_it_is_another_file() {
+    let (_folder, store) = empty_store();
+    let hash = store.put_module(MODULE).unwrap();
+    let open = || {
+        let module = store.open_module(hash).unwrap();
+        assert_eq!(module.hash(), hash);
+        assert_eq!(module.byte_len(), MODULE.len() as u64);
+        assert_eq!(
+            std::io::read_to_string(module.file()).unwrap().as_bytes(),
+            MODULE
+        );
+    };
+    for stamps in [1, 1] {
+        open();
+        assert_eq!(stamp_count(&store), stamps);
+    }
+    replace(&only_file(&store, "modules"), |_| ());
+    for stamps in [2, 2] {
+        open();
+        assert_eq!(stamp_count(&store), stamps);
+    }
+}
+
+#[test]
+fn a_damaged_module_is_found_and_not_stamped() {
+    let (_folder, store) = empty_store();
+    let hash = store.put_module(MODULE).unwrap();
+    store.open_module(hash).unwrap();
+    replace(&only_file(&store, "modules"), |bytes| bytes[5] ^= 1);
+    for _ in 0..2 {
+        match store.open_module(hash) {
+            Err(StoreError::Damaged {
+                what: "module",
+                source: Damage::Hash { .. },
+                ..
+            }) => (),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(stamp_count(&store), 1);
+    fs::remove_file(only_file(&store, "modules")).unwrap();
+    match store.open_module(hash) {
+        Err(StoreError::Missing { what: "module", .. }) => (),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_module_and_a_layer_of_one_name_do_not_share_a_stamp() {
+    let (_folder, store) = empty_store();
+    let id = publish(&store, &[&[1; 200_000]]).unwrap();
+    let layer = only_file(&store, "layers");
+    let name = layer.file_name().unwrap().to_str().unwrap().to_owned();
+    // Somebody gives the layer's file, which has a stamp, the name of a module.
+    let modules = store.directory().join("modules");
+    fs::hard_link(&layer, modules.join(format!("{name}.wasm"))).unwrap();
+    assert_eq!(
+        checked(&store, id).unwrap(),
+        4 * LEAF,
+        "a link changes the time of the file"
+    );
+    match store.open_module(ModuleHash(
+        store.load(id).unwrap().memories()[0].layers()[0].id().0,
+    )) {
+        Err(StoreError::Damaged { what: "module", .. }) => (),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn stamps_of_files_that_are_gone_are_collected() {
     let (_folder, store) = empty_store();
@@ -131,12 +206,20 @@ fn stamps_of_files_that_are_gone_are_collected() {
     for byte in 2..10 {
         publish(&store, &[&[byte; 5000]]).unwrap();
     }
-    assert_eq!(fs::read(stamps(&store)).unwrap().len(), 9 * 128);
+    assert_eq!(stamp_count(&store), 9);
+    let module = store.load(kept).unwrap().manifest().module;
+    let other = store.put_module(b"of no image").unwrap();
+    for module in [module, other] {
+        store.open_module(module).unwrap();
+    }
+    assert_eq!(stamp_count(&store), 11);
     let options = GcOptions {
         grace: Duration::ZERO,
         ..GcOptions::default()
     };
     store.gc(&options).unwrap();
-    assert_eq!(fs::read(stamps(&store)).unwrap().len(), 128);
+    assert_eq!(stamp_count(&store), 2);
     assert_eq!(checked(&store, kept).unwrap(), 0);
+    store.open_module(module).unwrap();
+    assert_eq!(stamp_count(&store), 2);
 }

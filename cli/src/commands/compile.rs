@@ -55,7 +55,7 @@ impl Compile {
         let engine = settings.engine(places)?;
         let start = Instant::now();
         let label = self.module.display().to_string();
-        let (program, cached) = program::compile(&engine, wasm, &label, None)?;
+        let (program, cached) = program::compile(&engine, wasm.into(), &label, None)?;
         let elapsed = start.elapsed();
         if self.json {
             output::json_result(&Report {

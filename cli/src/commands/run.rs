@@ -220,7 +220,7 @@ impl Start<'_> {
         let run = self.run;
         let wasi = self.wasi(stdout)?;
         let engine = run.settings().engine(self.places)?;
-        let (program, _) = program::compile(&engine, wasm, &self.label, None)?;
+        let (program, _) = program::compile(&engine, wasm.into(), &self.label, None)?;
         let call = program::call(&program, run.invoke.as_deref(), &self.arguments)
             .map_err(|failure| failure.about(&self.label))?;
         program

@@ -7,6 +7,7 @@ use crate::facts::Facts;
 use crate::module::Module;
 use crate::points::Point;
 use crate::types::ValueClass;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use wasmparser::Operator;
 
@@ -60,7 +61,7 @@ pub struct FunctionLayouts {
 
 /// The values of a frame that stands at some point. In a frame to restore they follow the header without gaps: the
 /// locals, the operands. For saved frames see [`Places`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointLayout {
     /// Live locals, ascending, with their classes.
     pub locals: Vec<(u32, ValueClass)>,

@@ -1,13 +1,14 @@
 //! Value types: between the parser's and the encoder's, and as classes that a frame distinguishes.
 
 use crate::module::Module;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wasm_encoder as enc;
 use wasm_encoder::Encode;
 use wasmparser::{AbstractHeapType, HeapType, RefType, ValType};
 
 /// What a value in a frame is. References are told apart by what they refer to, not by their static type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ValueClass {
     /// A 32-bit integer.
     I32,

@@ -72,19 +72,30 @@ pub(super) fn read_all(
     what: &'static str,
 ) -> Result<Vec<u8>, StoreError> {
     let found = file.metadata().during("read the size of", path)?.len();
-    if found > limit {
-        let source = Damage::TooLarge { limit, found };
-        return Err(StoreError::Damaged {
-            what,
-            path: path.to_owned(),
-            source,
-        });
-    }
+    check_len(found, path, limit, what)?;
     let mut bytes = Vec::new();
     file.take(limit)
         .read_to_end(&mut bytes)
         .during("read", path)?;
     Ok(bytes)
+}
+
+/// Refuses a file that has more than `limit` bytes, before it is read.
+pub(super) fn check_len(
+    found: u64,
+    path: &Path,
+    limit: u64,
+    what: &'static str,
+) -> Result<(), StoreError> {
+    if found <= limit {
+        return Ok(());
+    }
+    let source = Damage::TooLarge { limit, found };
+    Err(StoreError::Damaged {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(super) fn size_if_exists(path: &Path) -> Result<Option<u64>, StoreError> {

@@ -1,6 +1,6 @@
-//! Stamps: which layer files need not be read again to know that they are intact.
+//! Stamps: which layer files and modules need not be read again to know that they are intact.
 //!
-//! A stamp says that a layer's bytes were verified, or written and synced, while its file was the one that it still is:
+//! A stamp says that a file's bytes were verified, or written and synced, while it was the one that it still is:
 //! same inode, size and times. The system changes the time of a file's last change (`ctime`) whenever anything about the
 //! file changes, and nobody can set it. What a stamp cannot see is a disk that returns other bytes than were written;
 //! [`StoredImage::verify`] reads everything for that reason.
@@ -9,15 +9,16 @@
 //! goes wrong while one is written is no reason to fail.
 
 use std::collections::HashSet;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::files::{self, ResultExt, Staged};
 use super::{CONTENT_LEN_MAX, Layer, STAMPS, Store, StoredImage, StoredMemory};
 use crate::bytes::Writer;
 use crate::error::StoreError;
-use crate::id::LayerId;
+use crate::id::{LayerId, ModuleHash};
 use crate::layer_index::touched_leaves;
 use crate::page_map::Extent;
 
@@ -27,6 +28,14 @@ const CHECKSUM_SIZE: usize = 32;
 const KEY: [u8; 32] = *b"wsnap stamp scope\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The scope of a stamp for all pages of a layer.
 const ALL: [u8; 32] = [0; 32];
+/// The scope of a stamp for a module, whose hash is in the place of a layer's.
+const MODULE: [u8; 32] = *b"wsnap stamp of a module\0\0\0\0\0\0\0\0\0";
+
+/// What may have stamps.
+pub(super) struct Live<'a> {
+    pub layers: &'a HashSet<LayerId>,
+    pub modules: &'a HashSet<ModuleHash>,
+}
 
 /// Stamps of a store, as they were when they were read.
 struct Stamps {
@@ -48,7 +57,7 @@ impl Stamps {
         let metadata = metadata(layer)?;
         Ok([ALL, scope]
             .into_iter()
-            .any(|scope| self.known.contains(&stamp(layer.id(), scope, &metadata))))
+            .any(|scope| self.known.contains(&stamp(&layer.id().0, scope, &metadata))))
     }
 }
 
@@ -57,7 +66,8 @@ fn metadata(layer: &Layer) -> Result<Metadata, StoreError> {
     metadata.during("read the time of", layer.path())
 }
 
-fn stamp(layer: LayerId, scope: [u8; 32], metadata: &Metadata) -> [u8; STAMP_SIZE] {
+/// The stamp of a file that is named by this hash.
+fn stamp(name: &[u8; 32], scope: [u8; 32], metadata: &Metadata) -> [u8; STAMP_SIZE] {
     // Nanoseconds since 1970 need all 64 bits only after the year 2262; what is cut off then still tells times apart.
     let time = |seconds: i64, nanoseconds: i64| {
         seconds
@@ -66,7 +76,7 @@ fn stamp(layer: LayerId, scope: [u8; 32], metadata: &Metadata) -> [u8; STAMP_SIZ
             .cast_unsigned()
     };
     let mut writer = Writer::default();
-    writer.raw(&layer.0);
+    writer.raw(name);
     writer.raw(&scope);
     writer.u64(metadata.ino());
     writer.u64(metadata.size());
@@ -127,7 +137,7 @@ impl Store {
                 let scope = scope(memory, number, layer);
                 unverified[number] = !stamps.cover(layer, scope)?;
                 if unverified[number] {
-                    before.push((layer, scope, stamp(layer.id(), scope, &metadata(layer)?)));
+                    before.push((layer, scope, stamp(&layer.id().0, scope, &metadata(layer)?)));
                 }
             }
             let extents = memory.extents().iter();
@@ -140,7 +150,7 @@ impl Store {
             image.verify_leaves(index, &leaves, progress)?;
             for (layer, scope, before) in before {
                 // Not if the file has changed while it was read.
-                if stamp(layer.id(), scope, &metadata(layer)?) == before {
+                if stamp(&layer.id().0, scope, &metadata(layer)?) == before {
                     new_stamps.push(before);
                 }
             }
@@ -149,12 +159,39 @@ impl Store {
         Ok(())
     }
 
+    /// Has a module verified unless a stamp says that its file is intact, and stamps it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `verify`; [`StoreError::Io`].
+    pub(super) fn verify_unverified_module(
+        &self,
+        hash: ModuleHash,
+        file: &File,
+        path: &Path,
+        verify: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let current = || {
+            let metadata = file.metadata().during("read the time of", path)?;
+            Ok(stamp(&hash.0, MODULE, &metadata))
+        };
+        let before = current()?;
+        if self.read_stamps(|stamp| *stamp == before)?.known.is_empty() {
+            verify()?;
+            // Not if the file has changed while it was read.
+            if current()? == before {
+                self.append_stamps(&[before]);
+            }
+        }
+        Ok(())
+    }
+
     /// Stamps the layers that have just been written and synced.
     pub(super) fn stamp_written(&self, image: &StoredImage, written: &[LayerId]) {
         let layers = image.memories().iter().flat_map(StoredMemory::layers);
         let stamps: Vec<_> = layers
             .filter(|layer| written.contains(&layer.id()))
-            .filter_map(|layer| Some(stamp(layer.id(), ALL, &metadata(layer).ok()?)))
+            .filter_map(|layer| Some(stamp(&layer.id().0, ALL, &metadata(layer).ok()?)))
             .collect();
         self.append_stamps(&stamps);
     }
@@ -180,8 +217,8 @@ impl Store {
         }
     }
 
-    /// Drops the stamps of all files but those of the `live` layers as they are now. Needs the exclusive lock.
-    pub(super) fn compact_stamps(&self, live: &HashSet<LayerId>) -> Result<(), StoreError> {
+    /// Drops the stamps of all files but those of what is live as they are now. Needs the exclusive lock.
+    pub(super) fn compact_stamps(&self, live: &Live<'_>) -> Result<(), StoreError> {
         let path = self.root.join(STAMPS);
         let stamps = self.read_stamps(|_| true)?.known;
         let mut kept: Vec<u8> = Vec::new();
@@ -199,23 +236,24 @@ impl Store {
         staged.rename()
     }
 
-    fn is_live(
-        &self,
-        stamp: &[u8; STAMP_SIZE],
-        live: &HashSet<LayerId>,
-    ) -> Result<bool, StoreError> {
+    fn is_live(&self, stamp: &[u8; STAMP_SIZE], live: &Live<'_>) -> Result<bool, StoreError> {
         let (content, checksum) = stamp.split_at(STAMP_SIZE - CHECKSUM_SIZE);
         let mut fields = crate::bytes::Reader::new(content);
-        let (Ok(layer), Ok(scope)) = (fields.array("layer id"), fields.array("scope")) else {
+        let (Ok(name), Ok(scope)) = (fields.array("name"), fields.array("scope")) else {
             return Ok(false);
         };
-        let layer = LayerId(layer);
-        if !live.contains(&layer) || blake3::hash(content) != *checksum {
+        let (is_live, path) = if scope == MODULE {
+            let module = ModuleHash(name);
+            (live.modules.contains(&module), self.module_path(module))
+        } else {
+            let layer = LayerId(name);
+            (live.layers.contains(&layer), self.layer_path(layer))
+        };
+        if !is_live || blake3::hash(content) != *checksum {
             return Ok(false);
         }
-        let path = self.layer_path(layer);
         match path.metadata() {
-            Ok(metadata) => Ok(self::stamp(layer, scope, &metadata) == *stamp),
+            Ok(metadata) => Ok(self::stamp(&name, scope, &metadata) == *stamp),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error).during("read the time of", &path),
         }

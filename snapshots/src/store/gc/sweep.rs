@@ -8,6 +8,7 @@ use std::str::FromStr;
 use super::mark::Mark;
 use crate::error::StoreError;
 use crate::id::{ImageId, LayerId, MemoryHash, ModuleHash, RecordId};
+use crate::store::stamps::Live;
 use crate::store::{LAYERS, MEMORIES, MODULES, Store, TEMPORARY, files};
 
 /// A file that goes.
@@ -69,7 +70,10 @@ impl Store {
         self.remove_all(&garbage.layers)?;
         self.remove_all(&garbage.modules)?;
         self.remove_all(&garbage.temporary)?;
-        self.compact_stamps(&mark.layers)
+        self.compact_stamps(&Live {
+            layers: &mark.layers,
+            modules: &mark.modules,
+        })
     }
 
     fn remove_all<T>(&self, files: &[File<T>]) -> Result<(), StoreError> {

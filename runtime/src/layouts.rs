@@ -1,0 +1,222 @@
+//! What is known of the layouts of frames. Finding them out means looking at whole functions, which takes milliseconds for the
+//! main loop of an interpreter, so what was found is kept: beside a program for frames that it saves, beside compiled clones for
+//! frames that they restore.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use wsnap_instrument::{
+    CloneRequest, Facts, Module, Places, Point, PointLayout, Site, layouts, sites,
+};
+
+/// So many points are kept of a program; then all are forgotten. Each place at which a snapshot meets a frame is one or two.
+const POINTS_MAX: usize = 1 << 14;
+
+/// What is known of the functions of a program that had frames in snapshots.
+#[derive(Default)]
+pub(crate) struct Layouts {
+    functions: HashMap<u32, KnownFunction>,
+    points: usize,
+}
+
+/// What is known of a function.
+#[derive(Default)]
+pub(crate) struct KnownFunction {
+    /// Set with the first points.
+    places: Option<Places>,
+    /// Safepoints, by the offsets that frames name them by.
+    sites: HashMap<u32, Site>,
+    points: HashMap<Point, PointLayout>,
+}
+
+impl Layouts {
+    /// Finds out what is not known yet of the safepoints of `function` that frames name by `offsets`, and of the points at which
+    /// an `innermost` frame stands.
+    ///
+    /// # Errors
+    ///
+    /// When there is no safepoint at an offset.
+    pub fn learn(
+        &mut self,
+        module: &Module<'_>,
+        facts: &Facts,
+        function: u32,
+        offsets: &BTreeSet<u32>,
+        innermost: Option<u32>,
+    ) -> Result<()> {
+        let known = self.functions.entry(function).or_default();
+        let is_new = |offset: &u32| !known.sites.contains_key(offset);
+        let new: Vec<u32> = offsets.iter().copied().filter(is_new).collect();
+        if !new.is_empty() {
+            let found = sites(module, function, &new)?;
+            known.sites.extend(new.into_iter().zip(found));
+        }
+        let mut wanted = BTreeSet::new();
+        for offset in offsets {
+            let site = &known.sites[offset];
+            wanted.insert(site.layout);
+            wanted.extend((innermost == Some(*offset)).then_some(site.innermost));
+        }
+        wanted.retain(|point| !known.points.contains_key(point));
+        if !wanted.is_empty() {
+            let wanted: Vec<Point> = wanted.into_iter().collect();
+            let found = layouts(module, facts, function, &wanted)?;
+            self.points += wanted.len();
+            known.points.extend(wanted.into_iter().zip(found.points));
+            known.places = Some(found.places);
+        }
+        Ok(())
+    }
+
+    /// What is known of `function`, if anything is.
+    pub fn function(&self, function: u32) -> Option<&KnownFunction> {
+        self.functions.get(&function)
+    }
+
+    /// Forgets everything if it is too much.
+    pub fn make_room(&mut self) {
+        if self.points > POINTS_MAX {
+            *self = Self::default();
+        }
+    }
+}
+
+impl KnownFunction {
+    /// Where its values lie in saved frames.
+    pub fn places(&self) -> Option<&Places> {
+        self.places.as_ref()
+    }
+
+    /// The safepoint that frames name by `offset`.
+    pub fn site(&self, offset: u32) -> Option<&Site> {
+        self.sites.get(&offset)
+    }
+
+    /// What a frame holds that stands at `point`.
+    pub fn point(&self, point: Point) -> Option<&PointLayout> {
+        self.points.get(&point)
+    }
+}
+
+/// The layouts at the points of requests for clones.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EntryLayouts(Vec<Vec<PointLayout>>);
+
+impl EntryLayouts {
+    /// Finds them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`] when a function has no such point.
+    pub fn find(module: &Module<'_>, facts: &Facts, requests: &[CloneRequest]) -> Result<Self> {
+        let of_request = |request: &CloneRequest| {
+            if request.points.is_empty() {
+                return Ok(Vec::new());
+            }
+            let found = layouts(module, facts, request.function, &request.points);
+            let found = found.map_err(|error| Error::Image(error.to_string()))?;
+            Ok(found.points)
+        };
+        requests
+            .iter()
+            .map(of_request)
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// The layout at an entry of a clone, by the numbers that they have in the requests.
+    pub fn get(&self, clone: usize, entry: usize) -> Option<&PointLayout> {
+        self.0.get(clone)?.get(entry)
+    }
+
+    /// The layouts as bytes, for a cache on the same machine: not a stable format.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Nothing in it can fail to be written, and no bytes are read as none.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// The layouts for `requests` from what [`EntryLayouts::to_bytes`] gave; none if they do not fit.
+    pub fn from_bytes(requests: &[CloneRequest], bytes: &[u8]) -> Option<Self> {
+        let layouts: Self = postcard::from_bytes(bytes).ok()?;
+        let counts = layouts.0.iter().map(Vec::len);
+        counts
+            .eq(requests.iter().map(|request| request.points.len()))
+            .then_some(layouts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wsnap_instrument::ValueClass;
+
+    /// A call in a loop, with values of several classes below it and in locals.
+    const MODULE: &str = r#"(module
+        (func $callee (param i32) (result f64) (f64.const 1))
+        (func (param $n i64) (param $v v128) (result f64) (local $r funcref)
+            (local.set $r (ref.null func))
+            (loop $again
+                (drop (f64.add (f64.const 2) (call $callee (i32.wrap_i64 (local.get $n)))))
+                (drop (v128.any_true (local.get $v)))
+                (br_if $again (ref.is_null (local.get $r))))
+            (f64.const 3)))"#;
+
+    /// Calls `test` with the module, what the rewriter knows of it, and requests for all safepoints of its second function.
+    fn with_requests(test: impl FnOnce(&Module<'_>, &Facts, &[CloneRequest])) {
+        let wasm = wat::parse_str(MODULE).expect("it is a module");
+        let module = Module::parse(&wasm).expect("it is a module");
+        let rewritten = wsnap_instrument::rewrite(&module, wsnap_instrument::Options::default());
+        let facts = rewritten.expect("it can be rewritten").facts;
+        let is_point = |point: &Point| layouts(&module, &facts, 1, &[*point]).is_ok();
+        let calls = (0..wasm.len() as u32).map(Point::Calling).filter(is_point);
+        let next = (0..wasm.len() as u32).map(Point::Next).filter(is_point);
+        let points: Vec<Point> = calls.chain(next).collect();
+        assert!(points.len() > 10, "{points:?}");
+        let request = CloneRequest {
+            function: 1,
+            points,
+        };
+        test(&module, &facts, &[request]);
+    }
+
+    #[test]
+    fn layouts_come_back_from_bytes_as_they_were() {
+        with_requests(|module, facts, requests| {
+            let found = EntryLayouts::find(module, facts, requests).expect("they are points");
+            let call = found.get(0, 0).expect("there is a call");
+            assert_eq!(call.operands, [ValueClass::F64]);
+            assert_eq!(call.results, [ValueClass::F64]);
+            let read = EntryLayouts::from_bytes(requests, &found.to_bytes());
+            assert_eq!(read, Some(found));
+        });
+    }
+
+    #[test]
+    fn bytes_that_are_cut_off_or_of_other_requests_are_no_layouts() {
+        with_requests(|module, facts, requests| {
+            let found = EntryLayouts::find(module, facts, requests).expect("they are points");
+            let bytes = found.to_bytes();
+            for len in 0..bytes.len() {
+                assert_eq!(
+                    EntryLayouts::from_bytes(requests, &bytes[..len]),
+                    None,
+                    "{len}"
+                );
+            }
+            let mut fewer = requests.to_vec();
+            fewer[0].points.pop();
+            assert_eq!(EntryLayouts::from_bytes(&fewer, &bytes), None);
+            assert_eq!(EntryLayouts::from_bytes(&[], &bytes), None);
+        });
+    }
+
+    #[test]
+    fn a_point_that_does_not_exist_has_no_layout() {
+        with_requests(|module, facts, requests| {
+            let mut wrong = requests.to_vec();
+            wrong[0].points.push(Point::Calling(1));
+            let refused = EntryLayouts::find(module, facts, &wrong);
+            assert!(matches!(refused, Err(Error::Image(_))), "{refused:?}");
+        });
+    }
+}

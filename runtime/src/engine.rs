@@ -3,6 +3,7 @@
 use crate::cache::Cache;
 use crate::creator::{Creator, GC_HEAP_RESERVATION, MEMORY_GUARD, MEMORY_RESERVATION};
 use crate::error::{Error, Result};
+use crate::stacks::{self, Lease, Stacks};
 use std::path::PathBuf;
 use std::sync::Arc;
 use wsnap_instrument::Options;
@@ -46,6 +47,7 @@ struct Inner {
     engine: wasmtime::Engine,
     config: EngineConfig,
     cache: Option<Cache>,
+    stacks: Stacks,
 }
 
 /// Native stack that the host's own functions need below the guest's, in bytes.
@@ -84,9 +86,8 @@ impl Engine {
             // Nothing runs asynchronously here, but the engine insists that this be no smaller.
             settings.async_stack_size(config.stack_bytes);
         }
-        // Whoever makes an engine usually runs programs, too. The system tells a process's first thread where its stack is by
-        // listing all mappings, of which there can be thousands once there are programs.
-        stacker::remaining_stack();
+        // Whoever makes an engine usually runs programs, too.
+        stacks::look_at_own();
         let engine = wasmtime::Engine::new(&settings).map_err(fail)?;
         let cache = config
             .cache
@@ -95,6 +96,10 @@ impl Engine {
             .transpose()?;
         Ok(Self(Arc::new(Inner {
             engine,
+            stacks: Stacks::new(
+                config.stack_bytes.saturating_add(HOST_STACK_BYTES),
+                HOST_STACK_BYTES,
+            ),
             config: config.clone(),
             cache,
         })))
@@ -113,13 +118,16 @@ impl Engine {
         self.0.cache.as_ref()
     }
 
-    /// Runs `work`, which enters guest code, on a stack that is large enough for it.
-    pub(crate) fn on_stack<T>(&self, work: impl FnOnce() -> T) -> T {
-        let needed = self.0.config.stack_bytes + HOST_STACK_BYTES;
+    /// A stack that is large enough for guest code.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mapping`] when the system has no room.
+    pub(crate) fn stack(&self) -> Result<Lease<'_>> {
         if self.0.config.bare {
-            work()
+            Ok(Lease::own())
         } else {
-            stacker::maybe_grow(needed, needed + HOST_STACK_BYTES, work)
+            self.0.stacks.take()
         }
     }
 }

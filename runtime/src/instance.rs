@@ -19,6 +19,7 @@ use crate::limits::LimitReached;
 use crate::memory::Mapping;
 use crate::program::Program;
 use crate::stack::SavedStack;
+use crate::stacks::Lease;
 use crate::twin;
 use crate::values::{References, plain_val, plain_value};
 use std::sync::{Arc, Weak};
@@ -209,11 +210,14 @@ impl Instance {
 
     fn run_once(&mut self) -> Result<Option<Outcome>> {
         self.read_frames()?;
+        // Before anything changes: without a stack the program stays as it is.
+        let engine = self.program.engine().clone();
+        let mut native = engine.stack()?;
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended | State::Unwound => Err(Error::Ended),
-            State::Ready => self.run_phase(),
+            State::Ready => self.run_phase(&mut native),
             State::Suspended(stack) => match self.restore_frames(&stack) {
-                Ok(outermost) => self.enter(outermost, &[]),
+                Ok(outermost) => self.enter(&mut native, outermost, &[]),
                 Err(error) => {
                     self.state = State::Suspended(stack);
                     Err(error)
@@ -222,11 +226,11 @@ impl Instance {
         }
     }
 
-    fn run_phase(&mut self) -> Result<Option<Outcome>> {
+    fn run_phase(&mut self, stack: &mut Lease<'_>) -> Result<Option<Outcome>> {
         if self.store.data().phase == Phase::Start {
             let name = Name::Start.in_module(self.program.clone().parsed()?);
             let start = self.function(&name)?;
-            return self.enter(start, &[]);
+            return self.enter(stack, start, &[]);
         }
         let export = self.call.export.clone();
         let function = self.function(&export)?;
@@ -238,15 +242,19 @@ impl Instance {
             .map(|value| plain_val(*value))
             .collect();
         let arguments = arguments.ok_or(Error::Arguments { export })?;
-        self.enter(function, &arguments)
+        self.enter(stack, function, &arguments)
     }
 
-    /// Enters guest code by `function` and sees how it comes back.
-    fn enter(&mut self, function: Func, arguments: &[Val]) -> Result<Option<Outcome>> {
+    /// Enters guest code by `function`, on `stack`, and sees how it comes back.
+    fn enter(
+        &mut self,
+        stack: &mut Lease<'_>,
+        function: Func,
+        arguments: &[Val],
+    ) -> Result<Option<Outcome>> {
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
-        let engine = self.program.engine().clone();
         let store = &mut self.store;
-        let returned = engine.on_stack(|| {
+        let returned = stack.run(|| {
             let returned = function.call(store, arguments, &mut results);
             if twin::is_twin() {
                 // Its call stack is unwound, and nothing else is to be done in a twin.
@@ -262,7 +270,7 @@ impl Instance {
         }
         if self.store.data().phase == Phase::Start {
             self.store.data_mut().phase = Phase::Export;
-            return self.run_phase();
+            return self.run_phase(stack);
         }
         Ok(Some(Outcome::Returned(self.results_as_values(results)?)))
     }

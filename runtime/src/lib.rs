@@ -68,6 +68,7 @@ mod ranges;
 mod restore;
 mod snapshot;
 mod stack;
+mod stacks;
 mod twin;
 mod values;
 mod volumes;

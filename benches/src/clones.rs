@@ -1,7 +1,8 @@
 //! Many clones of one booted interpreter: how soon all of them are there, and how soon each has answered a request of its own.
 //!
-//! An interpreter is stopped where it waits for a script, stored and prepared. Then clones are resumed, all alive at once; each is
-//! given another script and runs until it has answered. Answers are checked.
+//! An interpreter that answers requests on its standard input is stopped where it waits for the first one, stored and prepared. Then
+//! clones are resumed, all alive at once; each is given another request and runs until it has answered and waits for the next. Answers
+//! are checked.
 
 use crate::error::{BenchError, at};
 use crate::guest::{Guest, processor_time};
@@ -15,7 +16,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, PipeReader, Read, Write, pipe};
+use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use wsnap::{Call, Instance, Outcome, PreparedImage};
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The interpreters, by their names in the table; those that have `waits` and `script` there
+    /// The interpreters, by their names in the table; those that have `serves` there
     #[arg(default_values_t = ["quickjs", "cpython"].map(String::from))]
     programs: Vec<String>,
     /// Make so many clones
@@ -92,7 +93,7 @@ fn raise_descriptor_limit() {
 }
 
 fn measure(listed: Listed, arguments: &Arguments) -> Result<Row, BenchError> {
-    let (Some(waits), Some(script)) = (listed.waits.clone(), listed.script.clone()) else {
+    let Some(serves) = listed.serves.clone() else {
         return Err(BenchError::NoStart(listed.name));
     };
     let mut row = Row {
@@ -101,15 +102,15 @@ fn measure(listed: Listed, arguments: &Arguments) -> Result<Row, BenchError> {
         ..Row::default()
     };
     let guest = Guest::new(listed)?;
-    let booted = boot(&guest, &waits)?;
+    let booted = boot(&guest, &serves.args)?;
     // What is allocated once, at the first time, is not part of what each clone costs.
-    Clone::new(&guest, &booted, &script.request, 0)?.answer()?;
+    Clone::new(&guest, &booted, &serves.request, 0)?.answer()?;
     for _ in 0..arguments.rounds {
         let before = private_bytes()?;
         let (start, worked) = (Instant::now(), processor_time());
         let mut clones = Vec::new();
         for number in 0..arguments.clones {
-            clones.push(Clone::new(&guest, &booted, &script.request, number)?);
+            clones.push(Clone::new(&guest, &booted, &serves.request, number)?);
         }
         let up = start.elapsed();
         let mut worked = processor_time() - worked;
@@ -131,12 +132,12 @@ fn measure(listed: Listed, arguments: &Arguments) -> Result<Row, BenchError> {
     Ok(row)
 }
 
-/// Runs the interpreter until it waits for a script, and prepares the image of that.
-fn boot(guest: &Guest, waits: &[String]) -> Result<PreparedImage, BenchError> {
+/// Runs the interpreter until it waits for a request, and prepares the image of that.
+fn boot(guest: &Guest, arguments: &[String]) -> Result<PreparedImage, BenchError> {
     let program = guest.compile(None)?;
     let (input, _open) = pipe().map_err(at(Path::new("a pipe")))?;
     let mut args = vec![guest.name().to_owned()];
-    args.extend_from_slice(waits);
+    args.extend_from_slice(arguments);
     let mut wasi = Wasi::new(WasiConfig {
         args,
         streams: StandardStreams {
@@ -168,6 +169,8 @@ fn nowhere() -> Result<Stdio, BenchError> {
 /// A clone that has its request, and what it is to answer.
 struct Clone {
     instance: Instance,
+    /// Open, so that it waits for another request.
+    _requests: PipeWriter,
     output: PipeReader,
     expected: String,
 }
@@ -193,18 +196,20 @@ impl Clone {
             stdout: Stdio::Descriptor(answers.into()),
             stderr: nowhere()?,
         };
-        let wasi = guest.wasi_with(booted.image(), streams)?;
+        let mut wasi = guest.wasi_with(booted.image(), streams)?;
+        wasi.set_stdin_probe(true);
         Ok(Self {
+            _requests: requests,
             instance: booted.resume(wasi)?,
             output,
             expected: format!("{}\n", u64::from(number) * 7),
         })
     }
 
-    /// Runs it to its end.
+    /// Runs it until it waits for the next request.
     fn answer(&mut self) -> Result<(), BenchError> {
         let outcome = self.instance.run()?;
-        if !matches!(outcome, Outcome::Exited(0) | Outcome::Returned(_)) {
+        if !matches!(outcome, Outcome::Suspended(_)) {
             return Err(BenchError::Unexpected(format!("{outcome:?}")));
         }
         let mut answer = vec![0; self.expected.len()];

@@ -24,7 +24,9 @@ pub enum BenchError {
     #[error("the table needs one of `module`, `built` and `fetched` for {0}")]
     NoModule(String),
     /// The table does not say how to start a program.
-    #[error("the table does not say how {0} starts, waits for a script, or what script it runs")]
+    #[error(
+        "the table does not say how {0} starts, waits for a script, what script it runs, or how it answers requests"
+    )]
     NoStart(String),
     /// The command is not there.
     #[error("{0} is not there; please run `cargo build --release --workspace`")]

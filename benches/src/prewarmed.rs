@@ -91,7 +91,6 @@ fn measure_echo(rounds: u32) -> Result<Row, BenchError> {
     let script = Script {
         text: "42\n".into(),
         line: "42".into(),
-        request: String::new(),
         native: ["sh", "-c", "read line; echo $line"]
             .map(String::from)
             .into(),

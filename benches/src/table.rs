@@ -52,6 +52,9 @@ pub struct Row {
     /// Such a script.
     #[serde(default)]
     pub script: Option<Script>,
+    /// How an interpreter answers one request after the other.
+    #[serde(default)]
+    pub serves: Option<Serving>,
     /// The table's folder.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -65,11 +68,19 @@ pub struct Script {
     pub text: String,
     /// The first line that it prints.
     pub line: String,
-    /// A script that prints seven times the number that stands in place of `{}`.
-    pub request: String,
     /// A command that runs it natively, where there is one.
     #[serde(default)]
     pub native: Vec<String>,
+}
+
+/// An interpreter that answers requests, each of which is a line on standard input.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// Arguments with which it does.
+    pub args: Vec<String>,
+    /// A request whose answer is seven times the number that stands in place of `{}`.
+    pub request: String,
 }
 
 #[derive(Deserialize)]

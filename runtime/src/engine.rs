@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::creator::{Creator, GC_HEAP_RESERVATION, MEMORY_GUARD, MEMORY_RESERVATION};
 use crate::error::{Error, Result};
-use crate::stacks::{self, Lease, Stacks};
+use crate::native_stacks::{self, Lease, Stacks};
 use std::path::PathBuf;
 use std::sync::Arc;
 use wsnap_instrument::Options;
@@ -87,7 +87,7 @@ impl Engine {
             settings.async_stack_size(config.stack_bytes);
         }
         // Whoever makes an engine usually runs programs, too.
-        stacks::look_at_own();
+        native_stacks::look_at_own();
         let engine = wasmtime::Engine::new(&settings).map_err(fail)?;
         let cache = config
             .cache

@@ -152,42 +152,70 @@ mod tests {
 
     /// A call in a loop, with values of several classes below it and in locals.
     const MODULE: &str = r#"(module
-        (func $callee (param i32) (result f64) (f64.const 1))
-        (func (param $n i64) (param $v v128) (result f64) (local $r funcref)
+        (type $unary (func (param i32) (result f64)))
+        (elem declare func $callee)
+        (func $callee (type $unary) (loop $l (br_if $l (local.get 0))) (f64.const 1))
+        (func $typed (param i32) (result (ref $unary)) (ref.func $callee))
+        (func (param $n i64) (param $v v128) (result f64) (local $r funcref) (local $t (ref null $unary))
             (local.set $r (ref.null func))
+            (local.set $t (call $typed (i32.const 3)))
             (loop $again
+                (drop (call_ref $unary (i32.const 5) (local.get $t)))
                 (drop (f64.add (f64.const 2) (call $callee (i32.wrap_i64 (local.get $n)))))
                 (drop (v128.any_true (local.get $v)))
                 (br_if $again (ref.is_null (local.get $r))))
             (f64.const 3)))"#;
 
-    /// Calls `test` with the module, what the rewriter knows of it, and requests for all safepoints of its second function.
+    const FUNCTION: u32 = 2;
+
+    /// Calls `test` with the module, what the rewriter knows of it, and requests for all points of its last function.
     fn with_requests(test: impl FnOnce(&Module<'_>, &Facts, &[CloneRequest])) {
         let wasm = wat::parse_str(MODULE).expect("it is a module");
         let module = Module::parse(&wasm).expect("it is a module");
         let rewritten = wsnap_instrument::rewrite(&module, wsnap_instrument::Options::default());
         let facts = rewritten.expect("it can be rewritten").facts;
-        let is_point = |point: &Point| layouts(&module, &facts, 1, &[*point]).is_ok();
+        let is_point = |point: &Point| layouts(&module, &facts, FUNCTION, &[*point]).is_ok();
         let calls = (0..wasm.len() as u32).map(Point::Calling).filter(is_point);
         let next = (0..wasm.len() as u32).map(Point::Next).filter(is_point);
         let points: Vec<Point> = calls.chain(next).collect();
         assert!(points.len() > 10, "{points:?}");
-        let request = CloneRequest {
-            function: 1,
-            points,
-        };
-        test(&module, &facts, &[request]);
+        let function = FUNCTION;
+        test(&module, &facts, &[CloneRequest { function, points }]);
     }
 
     #[test]
     fn layouts_come_back_from_bytes_as_they_were() {
         with_requests(|module, facts, requests| {
             let found = EntryLayouts::find(module, facts, requests).expect("they are points");
-            let call = found.get(0, 0).expect("there is a call");
+            let last = requests[0]
+                .points
+                .iter()
+                .rposition(|point| matches!(point, Point::Calling(_)));
+            let call = last
+                .and_then(|last| found.get(0, last))
+                .expect("there is a call");
             assert_eq!(call.operands, [ValueClass::F64]);
             assert_eq!(call.results, [ValueClass::F64]);
             let read = EntryLayouts::from_bytes(requests, &found.to_bytes());
             assert_eq!(read, Some(found));
+        });
+    }
+
+    #[test]
+    fn a_module_that_was_accepted_before_gives_the_same_layouts_and_clones() {
+        with_requests(|module, facts, requests| {
+            let wasm = wat::parse_str(MODULE).expect("it is a module");
+            let accepted = Module::parse_accepted(&wasm).expect("it was accepted");
+            let kept = Facts::from_bytes(&accepted, &facts.to_bytes()).expect("they are its facts");
+            let found = EntryLayouts::find(module, facts, requests).expect("they are points");
+            let again = EntryLayouts::find(&accepted, &kept, requests).expect("they are points");
+            assert_eq!(found, again);
+            let accepted = Module::parse_accepted(&wasm).expect("it was accepted");
+            let clones = |module, facts| {
+                let clones = wsnap_instrument::clones(module, facts, requests);
+                clones.expect("there are clones").wasm
+            };
+            assert_eq!(clones(module, facts), clones(&accepted, &kept));
         });
     }
 

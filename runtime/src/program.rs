@@ -136,11 +136,15 @@ impl Program {
             )?;
             (module, Source::Bare(wasm))
         } else {
-            let parsed = Parsed::try_new(wasm, |wasm| Module::parse(wasm))?;
             let notes = cached
                 .is_some()
                 .then(|| engine.cache()?.notes(key))
                 .flatten();
+            // Only of a module that was accepted are there notes.
+            let parsed = Parsed::try_new(wasm, |wasm| match &notes {
+                Some(_) => Module::parse_accepted(wasm),
+                None => Module::parse(wasm),
+            })?;
             let facts =
                 notes.and_then(|notes| Facts::from_bytes(parsed.borrow_dependent(), &notes));
             let (module, facts) = match cached.zip(facts) {

@@ -6,6 +6,7 @@ use crate::names;
 use crate::types;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 use wasmparser::types::CoreTypeId;
 use wasmparser::{
     ConstExpr, DataKind, ElementItems, ExternalKind, FuncToValidate, FuncType, FunctionBody,
@@ -85,8 +86,43 @@ pub struct Module<'a> {
     pub(crate) name_section: Option<Range<usize>>,
     /// What the names of added exports begin with.
     pub(crate) prefix: String,
-    type_index_of_id: HashMap<CoreTypeId, u32>,
+    /// Set when the module is validated.
+    validated: OnceLock<Validated>,
+}
+
+/// What validating a module leaves behind.
+struct Validated {
+    /// None if the module has no functions.
     resources: Option<ValidatorResources>,
+    type_index_of_id: HashMap<CoreTypeId, u32>,
+}
+
+impl Validated {
+    /// Validates everything except the function bodies.
+    fn new(bytes: &[u8], features: WasmFeatures) -> Result<Self> {
+        let mut validator = Validator::new_with_features(features);
+        let mut resources = None;
+        let mut type_index_of_id = HashMap::new();
+        for payload in Parser::new(0).parse_all(bytes) {
+            match validator.payload(&payload?)? {
+                ValidPayload::Func(function, _) => {
+                    resources.get_or_insert(function.resources);
+                }
+                ValidPayload::End(types) => {
+                    let types = types.as_ref();
+                    for index in 0..types.core_type_count_in_module() {
+                        let id = types.core_type_at_in_module(index);
+                        type_index_of_id.entry(id).or_insert(index);
+                    }
+                }
+                ValidPayload::Ok | ValidPayload::Parser(_) => {}
+            }
+        }
+        Ok(Self {
+            resources,
+            type_index_of_id,
+        })
+    }
 }
 
 /// The WebAssembly features that guests may use: what wasmtime accepts by default. Of garbage collection the types of
@@ -111,7 +147,7 @@ impl<'a> Module<'a> {
         if Parser::is_component(bytes) {
             return Err(Error::Component);
         }
-        let module = match Self::parse_with(bytes, guest_features()) {
+        let module = match Self::parse_validating(bytes) {
             Ok(module) => module,
             Err(error) => return Err(explain(bytes, error)),
         };
@@ -137,8 +173,13 @@ impl<'a> Module<'a> {
         }
     }
 
-    fn parse_with(bytes: &'a [u8], features: WasmFeatures) -> Result<Self> {
-        let mut validator = Validator::new_with_features(features);
+    /// Parses bytes that [`Module::parse`] has accepted before, maybe in another process: they are validated when somebody looks at a
+    /// function body, which is seldom. With other bytes, what is made of the module is of no use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for some bytes that are no module.
+    pub fn parse_accepted(bytes: &'a [u8]) -> Result<Self> {
         let mut module = Self {
             bytes,
             sections: Vec::new(),
@@ -159,24 +200,10 @@ impl<'a> Module<'a> {
             bodies: Vec::new(),
             name_section: None,
             prefix: String::new(),
-            type_index_of_id: HashMap::new(),
-            resources: None,
+            validated: OnceLock::new(),
         };
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload?;
-            match validator.payload(&payload)? {
-                ValidPayload::Func(function, body) => {
-                    module.resources.get_or_insert(function.resources);
-                    module.bodies.push(body);
-                }
-                ValidPayload::End(types) => {
-                    for index in 0..module.types.len() as u32 {
-                        let id = types.as_ref().core_type_at_in_module(index);
-                        module.type_index_of_id.entry(id).or_insert(index);
-                    }
-                }
-                ValidPayload::Ok | ValidPayload::Parser(_) => {}
-            }
             if let Some((id, range)) = payload.as_section() {
                 module.sections.push((id, range));
             }
@@ -184,6 +211,24 @@ impl<'a> Module<'a> {
         }
         module.prefix = names::prefix(&module.exports);
         Ok(module)
+    }
+
+    fn parse_validating(bytes: &'a [u8]) -> Result<Self> {
+        // First of all, so that nothing is read that is not valid.
+        let validated = Validated::new(bytes, guest_features())?;
+        let module = Self::parse_accepted(bytes)?;
+        Ok(Self {
+            validated: validated.into(),
+            ..module
+        })
+    }
+
+    fn validated(&self) -> Result<&Validated> {
+        if let Some(validated) = self.validated.get() {
+            return Ok(validated);
+        }
+        let validated = Validated::new(self.bytes, guest_features())?;
+        Ok(self.validated.get_or_init(|| validated))
     }
 
     fn read_section(&mut self, payload: Payload<'a>) -> Result<()> {
@@ -266,6 +311,7 @@ impl<'a> Module<'a> {
                     });
                 }
             }
+            Payload::CodeSectionEntry(body) => self.bodies.push(body),
             Payload::CustomSection(custom) if custom.name() == "name" => {
                 self.name_section =
                     Some(custom.data_offset()..custom.data_offset() + custom.data().len());
@@ -334,7 +380,7 @@ impl<'a> Module<'a> {
         &self,
         index: u32,
     ) -> Result<FuncToValidate<ValidatorResources>> {
-        match &self.resources {
+        match &self.validated()?.resources {
             Some(resources)
                 if index >= self.imported_functions && (index as usize) < self.functions.len() =>
             {
@@ -349,14 +395,19 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// The index in this module of a canonical type.
+    /// The index in this module of a canonical type, of which only somebody knows who has validated a function.
     pub(crate) fn type_index(&self, index: UnpackedIndex) -> u32 {
         match index {
             UnpackedIndex::Module(index) => index,
             UnpackedIndex::RecGroup(_) => {
                 unreachable!("types outside the type section name no recursion group")
             }
-            UnpackedIndex::Id(id) => self.type_index_of_id[&id],
+            UnpackedIndex::Id(id) => {
+                let validated = self.validated.get();
+                validated
+                    .expect("a function was validated")
+                    .type_index_of_id[&id]
+            }
         }
     }
 

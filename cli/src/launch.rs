@@ -66,7 +66,7 @@ impl Resumption<'_> {
     ) -> Result<(Instance, String), Failure> {
         let manifest = image.manifest();
         let state = saved_state(manifest)?;
-        let module = ModuleBytes::of_store(&store.open_module(manifest.module)?)?;
+        let module = ModuleBytes::of_store(store, manifest.module)?;
         let settings = Settings {
             target: self.target.map(str::to_owned),
             deterministic: manifest.deterministic,

@@ -101,15 +101,29 @@ impl Cache {
         unsafe { wasmtime::Module::deserialize_file(engine.wasmtime(), &path) }.ok()
     }
 
-    /// What was kept beside the code for `key`.
+    /// Whether there is code for `key`. Whether the engine accepts it is not looked at.
+    pub fn has_code(&self, key: Key) -> bool {
+        self.path(key, "code").exists()
+    }
+
+    /// What was kept beside the code for `key`, if it is intact.
     pub fn notes(&self, key: Key) -> Option<Vec<u8>> {
-        fs::read(self.path(key, "notes")).ok()
+        let mut bytes = fs::read(self.path(key, "notes")).ok()?;
+        let content = bytes.len().checked_sub(blake3::OUT_LEN)?;
+        let checksum = bytes.split_off(content);
+        (blake3::hash(&bytes).as_bytes()[..] == checksum).then_some(bytes)
+    }
+
+    /// Keeps notes beside the code for `key`.
+    pub fn put_notes(&self, key: Key, notes: &[u8]) -> Result<()> {
+        let bytes = [notes, blake3::hash(notes).as_bytes()].concat();
+        self.write(&self.path(key, "notes"), &bytes)
     }
 
     /// Keeps compiled code, and notes beside it if there are any.
     pub fn put(&self, key: Key, module: &wasmtime::Module, notes: Option<&[u8]>) -> Result<()> {
         if let Some(notes) = notes {
-            self.write(&self.path(key, "notes"), notes)?;
+            self.put_notes(key, notes)?;
         }
         let code = module.serialize().map_err(Error::Internal)?;
         self.write(&self.path(key, "code"), &code)

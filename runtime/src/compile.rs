@@ -4,6 +4,7 @@ use crate::cache::Key;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::layouts::EntryLayouts;
+use crate::module_bytes::ModuleBytes;
 use crate::restore;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wsnap_instrument::{CloneRequest, Facts, Module, Point};
@@ -31,41 +32,55 @@ fn hash_of(module: &ModuleHash, requests: &[CloneRequest]) -> [u8; 32] {
 }
 
 fn clone_key(engine: &Engine, module: &ModuleHash, requests: &[CloneRequest]) -> Key {
-    let kind = format!("clones {:?}", engine.config().rewriting);
+    let kind = format!(
+        "clones {:?}, layouts {}",
+        engine.config().rewriting,
+        EntryLayouts::VERSION
+    );
     Key::new(engine, &kind, &hash_of(module, requests))
+}
+
+/// A module that clones are made of.
+pub(crate) struct Original<'p, 'a> {
+    pub hash: &'p ModuleHash,
+    pub bytes: &'p ModuleBytes,
+    pub parsed: &'p Module<'a>,
+    pub facts: &'p Facts,
 }
 
 /// The layouts at the points of `requests`, from the cache if it has them.
 pub(crate) fn entry_layouts(
     engine: &Engine,
-    hash: &ModuleHash,
-    parsed: &Module<'_>,
-    facts: &Facts,
+    original: &Original<'_, '_>,
     requests: &[CloneRequest],
 ) -> Result<EntryLayouts> {
-    let notes = engine
-        .cache()
-        .and_then(|cache| cache.notes(clone_key(engine, hash, requests)));
-    match notes.and_then(|notes| EntryLayouts::from_bytes(requests, &notes)) {
-        Some(layouts) => Ok(layouts),
-        None => EntryLayouts::find(parsed, facts, requests),
+    let key = clone_key(engine, original.hash, requests);
+    let notes = engine.cache().and_then(|cache| cache.notes(key));
+    if let Some(layouts) = notes.and_then(|notes| EntryLayouts::from_bytes(requests, &notes)) {
+        return Ok(layouts);
     }
+    original.bytes.verify()?;
+    let layouts = EntryLayouts::find(original.parsed, original.facts, requests)?;
+    if let Some(cache) = engine.cache().filter(|cache| cache.has_code(key)) {
+        // They were lost. Otherwise they come with the code.
+        let _ = cache.put_notes(key, &layouts.to_bytes());
+    }
+    Ok(layouts)
 }
 
 /// The code of clones for `requests`, from the cache if there is any. The layouts at their points are kept beside it.
 pub(crate) fn clones(
     engine: &Engine,
-    hash: &ModuleHash,
-    parsed: &Module<'_>,
-    facts: &Facts,
+    original: &Original<'_, '_>,
     requests: &[CloneRequest],
     layouts: &EntryLayouts,
 ) -> Result<wasmtime::Module> {
-    let key = clone_key(engine, hash, requests);
+    let key = clone_key(engine, original.hash, requests);
     if let Some(module) = engine.cache().and_then(|cache| cache.module(engine, key)) {
         return Ok(module);
     }
-    let made = wsnap_instrument::clones(parsed, facts, requests)?;
+    original.bytes.verify()?;
+    let made = wsnap_instrument::clones(original.parsed, original.facts, requests)?;
     compile(engine, key, &made.wasm, Some(&layouts.to_bytes()))
 }
 
@@ -84,13 +99,15 @@ pub(crate) struct MadeClones {
     pub module: wasmtime::Module,
 }
 
-/// Compiles a module that the cache has not. With the manifest of an image, clones for its frames are compiled at the same time.
+/// Compiles a module, which `bytes` are, that the cache has not. With the manifest of an image, clones for its frames are compiled at the same time.
 pub(crate) fn rewrite_and_compile(
     engine: &Engine,
     key: Key,
+    bytes: &ModuleBytes,
     parsed: &Module<'_>,
     image: Option<&Manifest>,
 ) -> Result<Made> {
+    bytes.verify()?;
     let rewritten = wsnap_instrument::rewrite(parsed, engine.config().rewriting)?;
     let facts = rewritten.facts;
     let compile_module = || compile(engine, key, &rewritten.wasm, Some(&facts.to_bytes()));
@@ -104,9 +121,15 @@ pub(crate) fn rewrite_and_compile(
         }) => {
             let mut made = None;
             let module = threads.in_place_scope(|scope| {
-                scope.spawn(|_| {
-                    made = clones(engine, hash, parsed, &facts, &requests, &layouts).ok();
-                });
+                let original = Original {
+                    hash,
+                    bytes,
+                    parsed,
+                    facts: &facts,
+                };
+                let made = &mut made;
+                let (requests, layouts) = (&requests, &layouts);
+                scope.spawn(move |_| *made = clones(engine, &original, requests, layouts).ok());
                 compile_module()
             });
             let made = made.map(|module| MadeClones {

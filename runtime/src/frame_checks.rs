@@ -62,6 +62,12 @@ pub(crate) fn layout(
     next: Option<&SavedFrame>,
 ) -> Result<()> {
     if frame.place == Place::HostCall {
+        if !module.is_imported_function(frame.function) {
+            return Err(wrong(
+                frame,
+                "is a call of the host, which the function is not",
+            ));
+        }
         let (params, _) = module.signature(frame.function).unwrap_or_default();
         let params = params.iter().map(|ty| ValueClass::of(*ty));
         let fits =

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::frame_checks;
 use crate::layouts::{EntryLayouts, KnownFunction};
 use crate::program::Program;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
 use wsnap_instrument::{CloneRequest, Module, Point, PointLayout, ValueClass};
 
@@ -84,18 +84,30 @@ pub(crate) fn read(program: &Program, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
             .or_default()
             .insert(frame.site);
     }
-    let mut layouts = program.layouts();
+    let mut known = HashMap::new();
     for (function, offsets) in &offsets {
         let innermost = located.first().filter(|frame| frame.function == *function);
         let innermost = innermost.map(|frame| frame.site);
-        layouts.learn(module, facts, *function, offsets, innermost)?;
+        let mut of_function = program.layouts().function(*function);
+        // Nobody waits for what is found out here.
+        if KnownFunction::learn(
+            &mut of_function,
+            module,
+            facts,
+            *function,
+            offsets,
+            innermost,
+        )? {
+            program.layouts().remember(*function, of_function.clone());
+        }
+        known.insert(*function, of_function);
     }
     let mut frames = Vec::with_capacity(located.len());
     for (depth, frame) in located.iter().enumerate() {
         frames.push(if module.is_imported_function(frame.function) {
             read_host_call(module, frame)?
         } else {
-            let known = layouts.function(frame.function);
+            let known = known.get(&frame.function);
             let known = known.ok_or_else(|| corrupt("a frame is of no function"))?;
             read_frame(frame, known, depth == 0)?
         });

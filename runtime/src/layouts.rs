@@ -5,22 +5,23 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use wsnap_instrument::{
     CloneRequest, Facts, Module, Places, Point, PointLayout, Site, layouts, sites,
 };
 
-/// So many points are kept of a program; then all are forgotten. Each place at which a snapshot meets a frame is one or two.
-const POINTS_MAX: usize = 1 << 14;
+/// So many values in layouts are kept of a program; then all are forgotten. A function that was met in a snapshot has hundreds.
+const VALUES_MAX: usize = 1 << 20;
 
 /// What is known of the functions of a program that had frames in snapshots.
 #[derive(Default)]
 pub(crate) struct Layouts {
-    functions: HashMap<u32, KnownFunction>,
-    points: usize,
+    functions: HashMap<u32, Arc<KnownFunction>>,
+    values: usize,
 }
 
 /// What is known of a function.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct KnownFunction {
     /// Set with the first points.
     places: Option<Places>,
@@ -30,58 +31,67 @@ pub(crate) struct KnownFunction {
 }
 
 impl Layouts {
-    /// Finds out what is not known yet of the safepoints of `function` that frames name by `offsets`, and of the points at which
-    /// an `innermost` frame stands.
-    ///
-    /// # Errors
-    ///
-    /// When there is no safepoint at an offset.
-    pub fn learn(
-        &mut self,
-        module: &Module<'_>,
-        facts: &Facts,
-        function: u32,
-        offsets: &BTreeSet<u32>,
-        innermost: Option<u32>,
-    ) -> Result<()> {
-        let known = self.functions.entry(function).or_default();
-        let is_new = |offset: &u32| !known.sites.contains_key(offset);
-        let new: Vec<u32> = offsets.iter().copied().filter(is_new).collect();
-        if !new.is_empty() {
-            let found = sites(module, function, &new)?;
-            known.sites.extend(new.into_iter().zip(found));
-        }
-        let mut wanted = BTreeSet::new();
-        for offset in offsets {
-            let site = &known.sites[offset];
-            wanted.insert(site.layout);
-            wanted.extend((innermost == Some(*offset)).then_some(site.innermost));
-        }
-        wanted.retain(|point| !known.points.contains_key(point));
-        if !wanted.is_empty() {
-            let wanted: Vec<Point> = wanted.into_iter().collect();
-            let found = layouts(module, facts, function, &wanted)?;
-            self.points += wanted.len();
-            known.points.extend(wanted.into_iter().zip(found.points));
-            known.places = Some(found.places);
-        }
-        Ok(())
+    /// What is known of `function`.
+    pub fn function(&self, function: u32) -> Arc<KnownFunction> {
+        self.functions.get(&function).cloned().unwrap_or_default()
     }
 
-    /// What is known of `function`, if anything is.
-    pub fn function(&self, function: u32) -> Option<&KnownFunction> {
-        self.functions.get(&function)
-    }
-
-    /// Forgets everything if it is too much.
-    pub fn make_room(&mut self) {
-        if self.points > POINTS_MAX {
+    /// Remembers what is known of `function`. What somebody else has found out about it meanwhile is found out again.
+    pub fn remember(&mut self, function: u32, known: Arc<KnownFunction>) {
+        let values = known.values();
+        if self.values.saturating_add(values) > VALUES_MAX {
             *self = Self::default();
+        }
+        self.values += values;
+        if let Some(before) = self.functions.insert(function, known) {
+            self.values -= before.values();
         }
     }
 }
 
 impl KnownFunction {
+    /// Adds the safepoints of `function` that frames name by `offsets`, and the point at which an `innermost` frame stands.
+    /// Returns whether there was anything to find out.
+    ///
+    /// # Errors
+    ///
+    /// When there is no safepoint at an offset.
+    pub fn learn(
+        this: &mut Arc<Self>,
+        module: &Module<'_>,
+        facts: &Facts,
+        function: u32,
+        offsets: &BTreeSet<u32>,
+        innermost: Option<u32>,
+    ) -> Result<bool> {
+        let is_new = |offset: &u32| !this.sites.contains_key(offset);
+        let new: Vec<u32> = offsets.iter().copied().filter(is_new).collect();
+        let found = match new.is_empty() {
+            true => Vec::new(),
+            false => sites(module, function, &new)?,
+        };
+        let found: HashMap<u32, Site> = new.into_iter().zip(found).collect();
+        let mut wanted = BTreeSet::new();
+        for offset in offsets {
+            let Some(site) = this.sites.get(offset).or_else(|| found.get(offset)) else {
+                continue;
+            };
+            wanted.insert(site.layout);
+            wanted.extend((innermost == Some(*offset)).then_some(site.innermost));
+        }
+        wanted.retain(|point| !this.points.contains_key(point));
+        if found.is_empty() && wanted.is_empty() {
+            return Ok(false);
+        }
+        let wanted: Vec<Point> = wanted.into_iter().collect();
+        let layouts = layouts(module, facts, function, &wanted)?;
+        let known = Arc::make_mut(this);
+        known.sites.extend(found);
+        known.points.extend(wanted.into_iter().zip(layouts.points));
+        known.places = Some(layouts.places);
+        Ok(true)
+    }
+
     /// Where its values lie in saved frames.
     pub fn places(&self) -> Option<&Places> {
         self.places.as_ref()
@@ -96,6 +106,17 @@ impl KnownFunction {
     pub fn point(&self, point: Point) -> Option<&PointLayout> {
         self.points.get(&point)
     }
+
+    /// How much it is.
+    fn values(&self) -> usize {
+        /// What a point or a safepoint weighs besides its values.
+        const OTHER: usize = 16;
+        let of_point = |layout: &PointLayout| {
+            layout.locals.len() + layout.operands.len() + layout.results.len() + OTHER
+        };
+        let points: usize = self.points.values().map(of_point).sum();
+        points + self.sites.len() * OTHER
+    }
 }
 
 /// The layouts at the points of requests for clones.
@@ -103,6 +124,9 @@ impl KnownFunction {
 pub(crate) struct EntryLayouts(Vec<Vec<PointLayout>>);
 
 impl EntryLayouts {
+    /// Of their form as bytes.
+    pub const VERSION: u32 = 1;
+
     /// Finds them.
     ///
     /// # Errors

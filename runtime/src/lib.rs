@@ -46,6 +46,7 @@ mod creator;
 mod dirty;
 mod engine;
 mod error;
+mod flat;
 mod frame_checks;
 mod frames;
 mod guest;

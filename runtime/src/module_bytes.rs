@@ -8,19 +8,20 @@ use std::borrow::Cow;
 use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use wsnap_snapshots::{ModuleHash, StoredModule};
+use std::sync::OnceLock;
+use wsnap_snapshots::{ModuleHash, Store, StoredModule};
 
 /// A module, in binary or text format.
 pub struct ModuleBytes {
     content: Content,
-    /// Of the content, if somebody has computed it.
+    /// What it should be, if somebody has said so.
     hash: Option<ModuleHash>,
 }
 
 enum Content {
     Own(Vec<u8>),
     /// What a store has is mapped, not read: of a module whose code is in the cache hardly anything is looked at.
-    Mapped(MappedFile),
+    Mapped(MappedModule),
 }
 
 impl From<Vec<u8>> for ModuleBytes {
@@ -33,16 +34,32 @@ impl From<Vec<u8>> for ModuleBytes {
 }
 
 impl ModuleBytes {
-    /// The module that a store has.
+    /// The module that a store has under this hash.
     ///
     /// # Errors
     ///
-    /// [`Error::Mapping`] when the system has no room.
-    pub fn of_store(module: &StoredModule) -> Result<Self> {
-        Ok(Self {
-            content: Content::Mapped(MappedFile::new(module)?),
-            hash: Some(module.hash()),
-        })
+    /// [`Error::Store`] when it is not there or damaged.
+    pub fn of_store(store: &Store, hash: ModuleHash) -> Result<Self> {
+        let mapped = store.open_module(hash)?.and_then(MappedModule::new);
+        let content = match mapped {
+            Some(mapped) => Content::Mapped(mapped),
+            None => Content::Own(store.module(hash)?),
+        };
+        let hash = Some(hash);
+        Ok(Self { content, hash })
+    }
+
+    /// Checks that the bytes have the hash by which the module goes, unless that was done: before anything that is made of them is
+    /// kept under that name. Own bytes were hashed when they came.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store's module is damaged.
+    pub(crate) fn verify(&self) -> Result<()> {
+        match &self.content {
+            Content::Own(_) => Ok(()),
+            Content::Mapped(module) => module.verify(),
+        }
     }
 
     /// The module in binary format, and the hash of that.
@@ -67,31 +84,29 @@ impl Deref for ModuleBytes {
     fn deref(&self) -> &[u8] {
         match &self.content {
             Content::Own(bytes) => bytes,
-            Content::Mapped(file) => file.bytes(),
+            Content::Mapped(module) => module.bytes(),
         }
     }
 }
 
-/// A whole file, mapped.
-struct MappedFile {
+/// A whole module of a store, mapped.
+struct MappedModule {
     base: NonNull<c_void>,
     len: usize,
+    module: StoredModule,
+    /// Set once this process has hashed the bytes.
+    verified: OnceLock<()>,
 }
 
 // SAFETY: the mapping is only read, belongs to this value alone, and is unmapped only when that is dropped.
-unsafe impl Send for MappedFile {}
+unsafe impl Send for MappedModule {}
 // SAFETY: as above.
-unsafe impl Sync for MappedFile {}
+unsafe impl Sync for MappedModule {}
 
-impl MappedFile {
-    fn new(module: &StoredModule) -> Result<Self> {
-        let bytes = module.byte_len();
-        let failed = |errno: rustix::io::Errno| Error::Mapping {
-            operation: "map",
-            bytes,
-            source: errno.into(),
-        };
-        let len = usize::try_from(bytes).map_err(|_| failed(rustix::io::Errno::NOMEM))?;
+impl MappedModule {
+    /// None if the system cannot map it.
+    fn new(module: StoredModule) -> Option<Self> {
+        let len = usize::try_from(module.byte_len()).ok()?;
         // SAFETY: a mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe {
             mmap(
@@ -103,19 +118,31 @@ impl MappedFile {
                 0,
             )
         };
-        let base = NonNull::new(base.map_err(failed)?);
-        let base = base.ok_or_else(|| failed(rustix::io::Errno::NOMEM))?;
-        Ok(Self { base, len })
+        let base = NonNull::new(base.ok()?)?;
+        Some(Self {
+            base,
+            len,
+            module,
+            verified: OnceLock::new(),
+        })
+    }
+
+    fn verify(&self) -> Result<()> {
+        if self.verified.get().is_none() {
+            self.module.check(self.bytes())?;
+            self.verified.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     fn bytes(&self) -> &[u8] {
         // SAFETY: `len` bytes are mapped readable for as long as this value lives. Nobody writes to them: the mapping is
-        // private and read-only, and the files of a store are never changed, like those of layers, which guests have as memory.
+        // private and read-only, nobody but this user can write to the file (see `Store::open_module`), and no store changes its files.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.len) }
     }
 }
 
-impl Drop for MappedFile {
+impl Drop for MappedModule {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `new`, and everything that referred to it borrowed from this value.
         let result = unsafe { munmap(self.base.as_ptr(), self.len) };

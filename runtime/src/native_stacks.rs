@@ -16,22 +16,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-/// So many stacks are kept that nobody uses.
-const KEPT_MAX: usize = 64;
+/// How much address space stacks have at most that nobody uses, in bytes, unless it is a single one.
+const KEPT_BYTES_MAX: usize = 256 << 20;
 /// How much of a stack that is kept stays in memory, from its start on, in bytes. Few programs use more.
 const RESIDENT_BYTES: usize = 256 << 10;
 
 thread_local! {
-    /// The lowest address of the stack that this thread is on, if that is one of ours.
-    static LIMIT: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The addresses of the stack of ours that this thread was last made to use, if there is one.
+    static CURRENT: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
 }
 
 /// How much is left of the stack that this thread is on, in bytes; none if nobody knows.
 fn remaining() -> Option<usize> {
-    match LIMIT.get() {
-        Some(limit) => Some((psm::stack_pointer() as usize).saturating_sub(limit)),
-        None => stacker::remaining_stack(),
-    }
+    let Some((start, end)) = CURRENT.get() else {
+        return stacker::remaining_stack();
+    };
+    // Somebody who was called there can have gone on to another one.
+    let pointer = psm::stack_pointer() as usize;
+    (start..end).contains(&pointer).then(|| pointer - start)
 }
 
 /// Finds out where the stack of this thread is, which takes long if it is done after many memories were mapped: the system tells a
@@ -46,15 +48,19 @@ pub(crate) struct Stacks {
     needed: usize,
     /// How large others are.
     size: usize,
+    /// How many of them are kept that nobody uses.
+    kept_max: usize,
     kept: Mutex<Vec<Stack>>,
 }
 
 impl Stacks {
     /// For work that needs so many bytes, of which `reserve` are for what is done before it is looked at how many are left.
     pub fn new(needed: usize, reserve: usize) -> Self {
+        let size = needed.saturating_add(reserve);
         Self {
             needed,
-            size: needed.saturating_add(reserve),
+            size,
+            kept_max: (KEPT_BYTES_MAX / size.max(1)).max(1),
             kept: Mutex::default(),
         }
     }
@@ -106,7 +112,7 @@ impl Drop for Lease<'_> {
         };
         stack.trim();
         let mut kept = stacks.lock();
-        if kept.len() < KEPT_MAX {
+        if kept.len() < stacks.kept_max {
             kept.push(stack);
         }
     }
@@ -160,11 +166,12 @@ impl Stack {
 
     fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let (limit, size) = (self.limit(), self.len - self.guard);
-        let before = LIMIT.replace(Some(limit as usize));
+        let addresses = (limit as usize, limit as usize + size);
+        let before = CURRENT.replace(Some(addresses));
         // SAFETY: `size` bytes from `limit` on are mapped readable and writable, aligned to pages, with a page below that is not
         // accessible. Nobody else is on the stack, which this value owns and lends exclusively. The callback does not unwind.
         let done = unsafe { psm::on_stack(limit, size, || catch_unwind(AssertUnwindSafe(work))) };
-        LIMIT.set(before);
+        CURRENT.set(before);
         done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -223,13 +230,26 @@ mod tests {
         outer.run(|| {
             assert!(remaining().is_some_and(|bytes| bytes > NEEDED));
             assert!(stacks.take().expect("there is room").0.is_none());
-            // Half of it is gone, and what is left is not enough.
+            // Whoever needs more has another.
             let inner = Stacks::new(NEEDED + (2 << 20), 0);
             let mut inner = inner.take().expect("there is room");
             assert!(inner.0.is_some());
             assert_eq!(inner.run(|| descend(NEEDED / 2)), 1);
         });
-        assert_eq!(LIMIT.get(), None);
+        assert_eq!(CURRENT.get(), None);
+    }
+
+    #[test]
+    fn on_a_stack_of_somebody_else_nothing_is_taken_for_known() {
+        let stacks = stacks();
+        let mut outer = stacks.take().expect("there is room");
+        outer.run(|| {
+            stacker::grow(1 << 20, || {
+                assert_eq!(remaining(), None);
+                let mut inner = stacks.take().expect("there is room");
+                assert_eq!(inner.run(|| descend(NEEDED / 2)), 1);
+            });
+        });
     }
 
     #[test]
@@ -239,7 +259,7 @@ mod tests {
         let work = || lease.run(|| panic!("on another stack"));
         let panic = catch_unwind(AssertUnwindSafe(work)).expect_err("it panics");
         assert_eq!(panic.downcast_ref(), Some(&"on another stack"));
-        assert_eq!(LIMIT.get(), None);
+        assert_eq!(CURRENT.get(), None);
         drop(lease);
         assert_eq!(stacks.lock().len(), 1);
     }
@@ -247,7 +267,8 @@ mod tests {
     #[test]
     fn threads_at_the_same_time_have_stacks_of_their_own_and_few_are_kept() {
         let stacks = stacks();
-        let leases: Vec<Lease<'_>> = (0..KEPT_MAX + 3)
+        assert_eq!(stacks.kept_max, 7);
+        let leases: Vec<Lease<'_>> = (0..10)
             .map(|_| stacks.take().expect("there is room"))
             .collect();
         std::thread::scope(|scope| {
@@ -255,7 +276,7 @@ mod tests {
                 scope.spawn(move || assert_eq!(lease.run(|| descend(1 << 20)), 1));
             }
         });
-        assert_eq!(stacks.lock().len(), KEPT_MAX);
+        assert_eq!(stacks.lock().len(), 7);
     }
 
     #[test]

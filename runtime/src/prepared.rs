@@ -22,7 +22,8 @@ struct Inner {
 }
 
 impl Program {
-    /// Prepares an image of this program for being resumed.
+    /// Prepares an image of this program for being resumed. A memory of up to 256 MiB that lies in more than 64 pieces is copied,
+    /// so that each instance maps one.
     ///
     /// The image is not verified here: see [`StoredImage::verify`]. Everything else is checked, but for how much the program
     /// uses: see [`crate::Limits::admit`].
@@ -31,8 +32,9 @@ impl Program {
     ///
     /// [`crate::Error::Image`] when the image is of another module, or what it says does not fit the module.
     pub fn prepare(&self, image: Arc<StoredImage>) -> Result<PreparedImage> {
-        let plan = Plan::new(self, image.manifest())?;
+        let mut plan = Plan::new(self, image.manifest())?;
         plan.make_clones()?;
+        plan.flatten(&image)?;
         plan.check(&image)?;
         Ok(PreparedImage(Arc::new(Inner { plan, image })))
     }

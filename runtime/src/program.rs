@@ -1,7 +1,7 @@
 //! Programs: modules rewritten and compiled, ready to be started or resumed any number of times.
 
 use crate::cache::Key;
-use crate::compile::{self, Made, MadeClones};
+use crate::compile::{self, Made, MadeClones, Original};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::{self, HostState};
@@ -130,6 +130,7 @@ impl Program {
             let module = cached.map_or_else(
                 || {
                     compiling();
+                    wasm.verify()?;
                     compile::compile(engine, key, &wasm, None)
                 },
                 Ok,
@@ -142,8 +143,11 @@ impl Program {
                 .flatten();
             // Only of a module that was accepted are there notes.
             let parsed = Parsed::try_new(wasm, |wasm| match &notes {
-                Some(_) => Module::parse_accepted(wasm),
-                None => Module::parse(wasm),
+                Some(_) => Ok(Module::parse_accepted(wasm)?),
+                None => {
+                    wasm.verify()?;
+                    Ok::<_, Error>(Module::parse(wasm)?)
+                }
             })?;
             let facts =
                 notes.and_then(|notes| Facts::from_bytes(parsed.borrow_dependent(), &notes));
@@ -161,6 +165,7 @@ impl Program {
                     } = compile::rewrite_and_compile(
                         engine,
                         key,
+                        parsed.borrow_owner(),
                         parsed.borrow_dependent(),
                         image,
                     )?;
@@ -264,6 +269,19 @@ impl Program {
         }
     }
 
+    /// The original module, and what clones are made of besides.
+    fn original(&self) -> Result<Original<'_, '_>> {
+        match &self.0.source {
+            Source::Bare(_) => Err(Error::Bare),
+            Source::Rewritten { parsed, facts } => Ok(Original {
+                hash: &self.0.hash,
+                bytes: parsed.borrow_owner(),
+                parsed: parsed.borrow_dependent(),
+                facts,
+            }),
+        }
+    }
+
     /// The rewritten module, linked.
     pub(crate) fn linked(&self) -> Result<&Linked> {
         if let Some(linked) = self.0.linked.get() {
@@ -276,10 +294,7 @@ impl Program {
     /// What was found out about functions that had frames in snapshots.
     pub(crate) fn layouts(&self) -> MutexGuard<'_, Layouts> {
         let layouts = self.0.layouts.lock();
-        // Somebody who failed while he learnt has learnt what he could.
-        let mut layouts = layouts.unwrap_or_else(PoisonError::into_inner);
-        layouts.make_room();
-        layouts
+        layouts.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The layouts at the points of `requests`, found out now unless this process or the cache knows them.
@@ -291,14 +306,7 @@ impl Program {
         if let Some(clones) = self.known_clones().get(requests) {
             return Ok(clones.layouts.clone());
         }
-        let inner = &self.0;
-        let layouts = compile::entry_layouts(
-            &inner.engine,
-            &inner.hash,
-            self.parsed()?,
-            self.facts()?,
-            requests,
-        )?;
+        let layouts = compile::entry_layouts(&self.0.engine, &self.original()?, requests)?;
         Ok(Arc::new(layouts))
     }
 
@@ -311,15 +319,7 @@ impl Program {
         if let Some(clones) = self.known_clones().get(requests) {
             return Ok(clones.clone());
         }
-        let inner = &self.0;
-        let module = compile::clones(
-            &inner.engine,
-            &inner.hash,
-            self.parsed()?,
-            self.facts()?,
-            requests,
-            layouts,
-        )?;
+        let module = compile::clones(&self.0.engine, &self.original()?, requests, layouts)?;
         self.keep_clones(requests, layouts, module)
     }
 

@@ -4,6 +4,7 @@
 use crate::capture::{OWN_SECTION, WASI_SECTION};
 use crate::creator::MEMORY_GUARD;
 use crate::error::{Error, Result};
+use crate::flat::FlatMemory;
 use crate::frames::{self, Place, SavedFrame, SavedValue};
 use crate::guest_api;
 use crate::guest_state::SavedOwn;
@@ -102,6 +103,8 @@ pub(crate) struct Plan {
     own: SavedOwn,
     /// None if no function was active.
     stack: Option<Arc<SavedStack>>,
+    /// Of the module's memories, by index, those that were copied; there can be fewer entries.
+    flat: Vec<Option<FlatMemory>>,
 }
 
 /// The references of one class that frames hold.
@@ -147,6 +150,7 @@ impl Plan {
             own: own(module, manifest)?,
             saved,
             stack: (!frames.is_empty()).then(|| Arc::new(SavedStack::new(frames))),
+            flat: Vec::new(),
         })
     }
 
@@ -161,6 +165,17 @@ impl Plan {
         };
         let restorer = stack.restorer(&self.program, self.phase, &self.call.export);
         restorer.map(drop)
+    }
+
+    /// Copies memories of the image that lie in many pieces, for being mapped often.
+    pub fn flatten(&mut self, image: &StoredImage) -> Result<()> {
+        let types = self.program.parsed()?.memories().iter();
+        let states = types.zip(&image.manifest().memories);
+        let memories = states.zip(image.memories());
+        self.flat = memories
+            .map(|((ty, state), stored)| FlatMemory::new(stored, memory_bytes(ty, state.pages).0))
+            .collect();
+        Ok(())
     }
 
     /// Makes an instance in the state of `image`, whose manifest the plan was made of.
@@ -189,7 +204,7 @@ impl Plan {
         let program = &self.program;
         let module = program.parsed()?;
         let manifest = image.manifest();
-        let memories = map_memories(module, image)?;
+        let memories = map_memories(module, image, &self.flat)?;
         let memories = Memories { memories, volumes };
         let base = Some(image.clone());
         let mut instance = Instance::new(program, module, wasi, self.call.clone(), memories, base)?;
@@ -415,15 +430,34 @@ fn saved_frame(references: &mut [Vec<Value>; 3], frame: &Frame) -> SavedFrame {
     }
 }
 
-/// The memories of an image, mapped. The manifest has been checked.
-fn map_memories(module: &Module<'_>, image: &StoredImage) -> Result<Vec<Arc<Mapping>>> {
+/// The memories of an image, mapped, from their copies in `flat` if they have any. The manifest has been checked.
+fn map_memories(
+    module: &Module<'_>,
+    image: &StoredImage,
+    flat: &[Option<FlatMemory>],
+) -> Result<Vec<Arc<Mapping>>> {
     let states = &image.manifest().memories;
     let mut memories = Vec::with_capacity(states.len());
-    for ((ty, state), stored) in module.memories().iter().zip(states).zip(image.memories()) {
+    let described = module.memories().iter().zip(states).zip(image.memories());
+    for (index, ((ty, state), stored)) in described.enumerate() {
         let (size, reserved) = memory_bytes(ty, state.pages);
-        memories.push(map(stored, size, reserved, MEMORY_GUARD as usize)?);
+        let guard = MEMORY_GUARD as usize;
+        memories.push(match flat.get(index) {
+            Some(Some(flat)) => Mapping::of_files(size, reserved, guard, [whole(flat, size)])?,
+            _ => map(stored, size, reserved, guard)?,
+        });
     }
     Ok(memories)
+}
+
+/// A copied memory of `size` bytes as a piece.
+fn whole(flat: &FlatMemory, size: usize) -> Piece<'_> {
+    Piece {
+        offset: 0,
+        file: flat.file(),
+        file_offset: 0,
+        length: size.next_multiple_of(page_size()) as u64,
+    }
 }
 
 /// The content of an image's volumes, mapped. The manifest has been checked.

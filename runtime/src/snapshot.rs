@@ -141,7 +141,7 @@ impl Snapshot<'_> {
     pub fn publish(&self, store: &ImageStore) -> Result<Stored> {
         // Nobody may delete the module before the image names it.
         let _lock = store.lock_shared()?;
-        store.put_module(self.program.wasm())?;
+        store.put_module_as(self.program.hash(), self.program.wasm())?;
         let base = self.written.base.as_deref();
         let here = base.filter(|base| base.store_directory() == store.directory());
         let memories: Vec<MemoryContent<'_>> = self

@@ -107,6 +107,63 @@ fn a_function_that_the_rewriter_added_cannot_be_what_an_image_runs() {
     }
 }
 
+/// A frame could be a call of the host although its function is one of the module's: its values were taken for those of the
+/// first point at which that function stands.
+#[test]
+fn a_call_of_the_host_cannot_be_one_of_a_function_of_the_module() {
+    let mut stopped = Stopped::new(
+        r#"(module
+          (func (export "run") (call $f (i32.const 3)))
+          (func $f (param $n i32) (local $m i64)
+            (local.set $m (i64.const 5))
+            (loop $l (br_if $l (i32.const 0)))
+            (if (local.get $n) (then (call $f (i32.sub (local.get $n) (i32.const 1)))))
+            (drop (i64.add (local.get $m) (i64.extend_i32_s (local.get $n))))))"#,
+    );
+    // The innermost frame stands in $f, which is made the caller of itself by way of a call of the host.
+    let innermost = stopped
+        .manifest
+        .frames
+        .last()
+        .expect("there are frames")
+        .clone();
+    let host_call = Frame {
+        state: FrameState::HostCall,
+        offset: 0,
+        locals: Vec::new(),
+        operands: vec![Value::I32(1)],
+        ..innermost
+    };
+    *stopped
+        .manifest
+        .frames
+        .last_mut()
+        .expect("there are frames") = host_call.clone();
+    assert!(stopped.refusal().contains("cannot belong to function"));
+
+    let mut calling = Stopped::new(
+        r#"(module
+          (func (export "run") (call $f (i32.const 3)))
+          (func $f (param $n i32) (local $m i64)
+            (local.set $m (i64.const 5))
+            (if (local.get $n) (then (call $f (i32.sub (local.get $n) (i32.const 1)))))
+            (loop $l (br_if $l (i32.const 0)))
+            (drop (i64.add (local.get $m) (i64.extend_i32_s (local.get $n))))))"#,
+    );
+    let frames = &mut calling.manifest.frames;
+    assert!(frames.len() > 2 && frames[1].function == frames[2].function);
+    let function = frames[1].function;
+    *frames.last_mut().expect("there are frames") = Frame {
+        function,
+        ..host_call
+    };
+    let refusal = calling.refusal();
+    assert!(
+        refusal.contains("is a call of the host, which the function is not"),
+        "{refusal}"
+    );
+}
+
 /// Address space was reserved for whatever the image said, up to all that there is.
 #[test]
 fn a_memory_that_no_program_can_have_grown_to_is_refused() {

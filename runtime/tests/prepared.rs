@@ -4,11 +4,14 @@ mod common;
 
 use common::{Output, Seen, engine, resume, seen, start, whole};
 use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use wsnap::snapshots::{FrameState, Store, StoredImage, Value};
 use wsnap::wasi::{Grants, SavedState, Wasi};
 use wsnap::{
-    Call, Engine, EngineConfig, Error, Outcome, PreparedImage, Program, WASI_SECTION, WorkingSet,
+    Call, Engine, EngineConfig, Error, ModuleBytes, Outcome, PreparedImage, Program, WASI_SECTION,
+    WorkingSet,
 };
 
 /// Recursion over two functions in turn, with references in locals and in a table that changes, a global and a dropped
@@ -162,6 +165,191 @@ fn a_prepared_image_that_is_stored_again_at_once_is_the_same_image() {
     let mut clone = prepared.resume(wasi).expect("it can be resumed");
     let snapshot = clone.snapshot().expect("it can be stored");
     assert_eq!(snapshot.store(&store).expect("it is stored"), id);
+}
+
+/// A program of the module that the store has, by another engine with a cache in `folder`.
+fn of_store(folder: &Path, store: &Store, image: &StoredImage) -> Result<Program, Error> {
+    let config = EngineConfig {
+        cache: Some(folder.to_owned()),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(&config).expect("the engine can be set up");
+    let module = ModuleBytes::of_store(store, image.manifest().module)?;
+    Program::for_image(&engine, module, image.manifest(), || ())
+}
+
+fn resumed(program: &Program, image: &Arc<StoredImage>) -> Seen {
+    let output = Output::new();
+    let wasi = wasi(image, &output);
+    let mut instance = program.resume(image, wasi).expect("it can be resumed");
+    let outcome = instance.run().expect("the program runs");
+    seen(instance, outcome, output)
+}
+
+/// Changes all files with this extension in a folder, and returns how many there were.
+fn change(folder: &Path, extension: &str, change: impl Fn(&mut Vec<u8>)) -> usize {
+    let entries = fs::read_dir(folder).expect("the folder can be listed");
+    let paths = entries.map(|entry| entry.expect("the folder can be listed").path());
+    let paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    for path in &paths {
+        let mut bytes = fs::read(path).expect("it can be read");
+        change(&mut bytes);
+        fs::remove_file(path).expect("it can be removed");
+        fs::write(path, bytes).expect("it can be written");
+    }
+    paths.len()
+}
+
+#[test]
+fn a_module_of_a_store_resumes_with_and_without_what_the_cache_has() {
+    let (folder, _, image) = stored(false);
+    let store = Store::open(folder.path().join("store")).expect("the store can be opened");
+    let image = Arc::new(image);
+    let expected = whole(GUEST.as_bytes(), &call());
+    let cache = tempfile::tempdir().expect("there is room for a cache");
+    let again = || {
+        let program = of_store(cache.path(), &store, &image).expect("it is there");
+        assert_eq!(
+            program.wasm(),
+            wat::parse_str(GUEST).expect("it is a module")
+        );
+        assert_eq!(resumed(&program, &image), expected);
+    };
+    again();
+    again();
+    let notes = |change_them: &dyn Fn(&mut Vec<u8>)| change(cache.path(), "notes", change_them);
+    for damage in [
+        (&|bytes: &mut Vec<u8>| bytes.clear()) as &dyn Fn(&mut Vec<u8>),
+        &|bytes| bytes[0] ^= 1,
+        &|bytes| bytes.truncate(bytes.len() - 1),
+    ] {
+        assert_eq!((notes(damage), code_files(&cache)), (2, 2));
+        again();
+        // Those of the module were made anew with its code, those of the clones from the code that is there.
+        again();
+        assert_eq!(notes(&|_| ()), 2);
+    }
+    change(cache.path(), "code", |bytes| bytes.clear());
+    again();
+}
+
+#[test]
+fn nothing_that_is_made_of_a_module_that_was_damaged_after_it_was_verified_is_kept() {
+    let (folder, _, image) = stored(false);
+    let store = Store::open(folder.path().join("store")).expect("the store can be opened");
+    let modules = folder.path().join("store/modules");
+    let hash = image.manifest().module;
+    ModuleBytes::of_store(&store, hash).expect("it is intact");
+    // As a disk would do it: nothing about the file changes but its content.
+    let path = fs::read_dir(&modules).expect("it can be listed").next();
+    let path = path
+        .expect("there is one")
+        .expect("it can be listed")
+        .path();
+    let module = ModuleBytes::of_store(&store, hash).expect("it is intact");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let file = fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("it is ours");
+    let mut bytes = fs::read(&path).expect("it can be read");
+    let at = bytes
+        .windows(4)
+        .position(|four| four == b"once")
+        .expect("the text is there");
+    bytes[at] ^= 1;
+    file.write_all_at(&bytes, 0).expect("it can be written");
+
+    let (cache, engine) = another_machine();
+    let refused = Program::for_image(&engine, module, image.manifest(), || ()).map(drop);
+    assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+    assert_eq!(code_files(&cache), 0);
+}
+
+#[test]
+fn a_module_of_a_store_that_others_can_write_to_is_read_and_verified() {
+    let (folder, _, image) = stored(false);
+    let root = folder.path().join("store");
+    let store = Store::open(root.clone()).expect("the store can be opened");
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let image = Arc::new(image);
+    let cache = tempfile::tempdir().expect("there is room for a cache");
+    let program = of_store(cache.path(), &store, &image).expect("it is there");
+    assert_eq!(resumed(&program, &image), whole(GUEST.as_bytes(), &call()));
+    assert_eq!(
+        change(&root.join("modules"), "wasm", |bytes| bytes[9] ^= 1),
+        1
+    );
+    let refused = of_store(cache.path(), &store, &image).map(drop);
+    assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+}
+
+/// It writes to every eighth page of its memory, 200 times, and then adds up all of it, reading every page.
+const SCATTERED: &str = r#"(module
+  (memory (export "memory") 100)
+  (func (export "main") (result i64) (local $at i32) (local $sum i64)
+    (loop $write
+      (i64.store (local.get $at) (i64.extend_i32_u (i32.add (local.get $at) (i32.const 7))))
+      (br_if $write (i32.lt_u
+        (local.tee $at (i32.add (local.get $at) (i32.const 32768))) (i32.const 6553600))))
+    (local.set $at (i32.const 0))
+    (loop $add
+      (local.set $sum (i64.add (i64.rotl (local.get $sum) (i64.const 1)) (i64.load (local.get $at))))
+      (i64.store offset=8 (local.get $at) (local.get $sum))
+      (br_if $add (i32.lt_u
+        (local.tee $at (i32.add (local.get $at) (i32.const 4096))) (i32.const 6553600))))
+    (local.get $sum)))"#;
+
+fn mappings() -> usize {
+    let maps = fs::read_to_string("/proc/self/maps");
+    maps.expect("the system tells").lines().count()
+}
+
+#[test]
+fn a_prepared_memory_in_many_pieces_is_mapped_in_one_and_is_the_same() {
+    let engine = engine(None, false, false);
+    let program = Program::new(&engine, SCATTERED.into()).expect("it compiles");
+    let expected = whole(SCATTERED.as_bytes(), &call());
+    let mut instance = start(&program, call(), &Output::new(), false);
+    instance
+        .stop_at_safepoint(300)
+        .expect("its safepoints can be counted");
+    let outcome = instance.run().expect("the program runs");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+    let folder = tempfile::tempdir().expect("there is room for a store");
+    let store = Store::open(folder.path()).expect("the store can be made");
+    let snapshot = instance.snapshot().expect("it can be stored");
+    let id = snapshot.store(&store).expect("it is stored");
+    let image = Arc::new(store.load(id).expect("the image is there"));
+    assert!(image.memories()[0].extents().len() > 64);
+
+    let prepared = program.prepare(image.clone()).expect("it can be prepared");
+    let before = mappings();
+    let resume = || {
+        let output = Output::new();
+        let wasi = wasi(&image, &output);
+        (prepared.resume(wasi).expect("it can be resumed"), output)
+    };
+    let clones: Vec<_> = (0..20).map(|_| resume()).collect();
+    assert!(mappings() < before + 20 * 20, "{before} and {}", mappings());
+    for (mut clone, output) in clones {
+        // An image of the clone, taken half way, has what it has written and what it has not.
+        clone
+            .stop_at_safepoint(500)
+            .expect("its safepoints can be counted");
+        let outcome = clone.run().expect("the program runs");
+        assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+        let snapshot = clone.snapshot().expect("it can be stored");
+        let id = snapshot.store(&store).expect("it is stored");
+        let again = Output::new();
+        let mut resumed = common::resume(&program, &store, id, &again);
+        let outcome = resumed.run().expect("the program runs");
+        assert_eq!(seen(resumed, outcome, again), expected);
+        let outcome = clone.run().expect("the program runs");
+        assert_eq!(seen(clone, outcome, output), expected);
+    }
 }
 
 /// An engine that shares nothing with the one that made the image but the settings, and the folder of its code.

@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -133,7 +134,7 @@ fn a_module_is_verified_when_it_is_opened_first_and_when_it_is_another_file() {
     let (_folder, store) = empty_store();
     let hash = store.put_module(MODULE).unwrap();
     let open = || {
-        let module = store.open_module(hash).unwrap();
+        let module = store.open_module(hash).unwrap().unwrap();
         assert_eq!(module.hash(), hash);
         assert_eq!(module.byte_len(), MODULE.len() as u64);
         assert_eq!(
@@ -150,6 +151,41 @@ fn a_module_is_verified_when_it_is_opened_first_and_when_it_is_another_file() {
         open();
         assert_eq!(stamp_count(&store), stamps);
     }
+}
+
+#[test]
+fn what_a_store_says_of_a_module_is_not_believed_if_others_can_write_to_it() {
+    let (_folder, store) = empty_store();
+    let hash = store.put_module(MODULE).unwrap();
+    assert!(store.open_module(hash).unwrap().is_some());
+    let modules = store.directory().join("modules");
+    for path in [
+        stamps(&store),
+        only_file(&store, "modules"),
+        modules,
+        store.directory().into(),
+    ] {
+        let mode = fs::metadata(&path).unwrap().permissions();
+        for writable in [0o020, 0o002] {
+            fs::set_permissions(&path, Permissions::from_mode(mode.mode() | writable)).unwrap();
+            assert!(store.open_module(hash).unwrap().is_none(), "{path:?}");
+        }
+        fs::set_permissions(&path, mode).unwrap();
+        assert!(store.open_module(hash).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_module_is_not_stored_under_another_name() {
+    let (_folder, store) = empty_store();
+    let hash = store.put_module(MODULE).unwrap();
+    let other = ModuleHash::of(b"another");
+    match store.put_module_as(other, MODULE) {
+        Err(StoreError::Damaged { what: "module", .. }) => (),
+        other => panic!("{other:?}"),
+    }
+    store.put_module_as(hash, MODULE).unwrap();
+    only_file(&store, "modules");
 }
 
 #[test]

@@ -41,6 +41,7 @@ const MAIN: &str = "main";
 ///
 /// If a function or a point does not exist.
 pub fn clones(module: &Module<'_>, facts: &Facts, requests: &[CloneRequest]) -> Result<Clones> {
+    module.validated()?;
     let indices = Indices::new(module, facts);
     let mut maker = Maker {
         module,

@@ -91,7 +91,7 @@ pub struct Module<'a> {
 }
 
 /// What validating a module leaves behind.
-struct Validated {
+pub(crate) struct Validated {
     /// None if the module has no functions.
     resources: Option<ValidatorResources>,
     type_index_of_id: HashMap<CoreTypeId, u32>,
@@ -174,7 +174,7 @@ impl<'a> Module<'a> {
     }
 
     /// Parses bytes that [`Module::parse`] has accepted before, maybe in another process: they are validated when somebody looks at a
-    /// function body, which is seldom. With other bytes, what is made of the module is of no use.
+    /// function body, which is seldom. With other bytes, functions of this package may panic, and what they make must not be kept.
     ///
     /// # Errors
     ///
@@ -223,7 +223,8 @@ impl<'a> Module<'a> {
         })
     }
 
-    fn validated(&self) -> Result<&Validated> {
+    /// What validating leaves behind. Many at once should not be the first to ask.
+    pub(crate) fn validated(&self) -> Result<&Validated> {
         if let Some(validated) = self.validated.get() {
             return Ok(validated);
         }

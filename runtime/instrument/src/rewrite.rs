@@ -40,6 +40,7 @@ mod section {
 ///
 /// If a function body is invalid, uses what cannot be suspended, or would become larger than engines accept.
 pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
+    module.validated()?;
     let summaries = scan(module).map_err(|error| crate::module::explain(module.bytes, error))?;
     let facts = Facts::new(module, &summaries, options)?;
     refuse_exception_results(module)?;

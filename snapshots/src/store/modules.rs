@@ -1,25 +1,26 @@
 //! The modules of a store.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Seek;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, ResultExt, Staged};
-use super::{CONTENT_LEN_MAX, MODULES, Store, check_size};
+use super::{CONTENT_LEN_MAX, MODULES, STAMPS, Store, check_size};
 use crate::error::{Damage, StoreError};
 use crate::id::ModuleHash;
 
-/// A module in a store: its content was intact when it was opened, and nobody changes the file.
+/// A module in a store, which nobody but this user can change.
 #[derive(Debug)]
 pub struct StoredModule {
     hash: ModuleHash,
     file: File,
+    path: PathBuf,
     len: u64,
 }
 
 impl StoredModule {
-    /// The hash of its content.
+    /// The hash that names it.
     pub fn hash(&self) -> ModuleHash {
         self.hash
     }
@@ -33,6 +34,15 @@ impl StoredModule {
     pub fn byte_len(&self) -> u64 {
         self.len
     }
+
+    /// Checks its content, which the caller has read or mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`].
+    pub fn check(&self, content: &[u8]) -> Result<(), StoreError> {
+        check_hash(self.hash, ModuleHash::of(content), &self.path)
+    }
 }
 
 impl Store {
@@ -45,15 +55,27 @@ impl Store {
     pub fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StoreError> {
         check_size("module", bytes, CONTENT_LEN_MAX)?;
         let hash = ModuleHash::of(bytes);
+        self.put_module_as(hash, bytes)?;
+        Ok(hash)
+    }
+
+    /// As [`Store::put_module`], for bytes whose hash the caller knows: they are looked at only if the store does not have the
+    /// module.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put_module`]; [`StoreError::Damaged`] when they have another hash.
+    pub fn put_module_as(&self, hash: ModuleHash, bytes: &[u8]) -> Result<(), StoreError> {
+        check_size("module", bytes, CONTENT_LEN_MAX)?;
         let path = self.module_path(hash);
         let _lock = self.lock_shared()?;
         if files::size_if_exists(&path)? == Some(bytes.len() as u64) {
             // Another process may have renamed it a moment ago and not have synced the directory yet.
-            self.root.sync_parent(&path)?;
+            self.root.sync_parent(&path)
         } else {
-            Staged::content(&self.root, path)?.write_and_publish(bytes)?;
+            check_hash(hash, ModuleHash::of(bytes), &path)?;
+            Staged::content(&self.root, path)?.write_and_publish(bytes)
         }
-        Ok(hash)
     }
 
     /// Whether a module is there. Its content isn't looked at.
@@ -73,19 +95,24 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens a module after checking it against its hash, unless that was done before and its file is still the same.
+    /// Opens a module that has been verified, now or while its file was the one that it still is. None if somebody else could
+    /// change it, or say that it was verified: then only a copy can be trusted, see [`Store::module`].
     ///
     /// # Errors
     ///
     /// [`StoreError::Missing`] or [`StoreError::Damaged`].
-    pub fn open_module(&self, hash: ModuleHash) -> Result<StoredModule, StoreError> {
+    pub fn open_module(&self, hash: ModuleHash) -> Result<Option<StoredModule>, StoreError> {
         let path = self.module_path(hash);
         let file = files::open_if_exists(&path)?.ok_or_else(|| StoreError::Missing {
             what: "module",
             path: path.clone(),
         })?;
-        let len = file.metadata().during("read the size of", &path)?.size();
+        let metadata = file.metadata().during("read the time of", &path)?;
+        let len = metadata.size();
         files::check_len(len, &path, CONTENT_LEN_MAX, "module")?;
+        if !is_own(&metadata) || !self.is_own()? {
+            return Ok(None);
+        }
         let verify = || {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(&file).during("read", &path)?;
@@ -93,12 +120,40 @@ impl Store {
             check_hash(hash, ModuleHash(*hasher.finalize().as_bytes()), &path)
         };
         self.verify_unverified_module(hash, &file, &path, verify)?;
-        Ok(StoredModule { hash, file, len })
+        Ok(Some(StoredModule {
+            hash,
+            file,
+            path,
+            len,
+        }))
+    }
+
+    /// Whether nobody but this user can change what the store says of modules.
+    fn is_own(&self) -> Result<bool, StoreError> {
+        for path in [
+            self.root.to_path_buf(),
+            self.root.join(MODULES),
+            self.root.join(STAMPS),
+        ] {
+            match path.metadata() {
+                Ok(metadata) if is_own(&metadata) => (),
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
+                Err(error) => return Err(error).during("look at", &path),
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn module_path(&self, hash: ModuleHash) -> PathBuf {
         self.root.join(MODULES).join(format!("{hash}.wasm"))
     }
+}
+
+/// Whether a file belongs to this user, or to whoever rules the machine, and nobody else can write to it.
+fn is_own(metadata: &Metadata) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    [user, 0].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0
 }
 
 fn check_hash(hash: ModuleHash, found: ModuleHash, path: &Path) -> Result<(), StoreError> {

@@ -28,7 +28,7 @@ use wsnap::{Call, Instance, Outcome, PreparedImage};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The interpreters, by their names in the table; those that have `serves` there
-    #[arg(default_values_t = ["quickjs", "cpython"].map(String::from))]
+    #[arg(default_values_t = ["quickjs", "cpython", "ruby"].map(String::from))]
     programs: Vec<String>,
     /// Make so many clones
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]

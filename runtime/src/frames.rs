@@ -9,6 +9,7 @@ use crate::frame_checks;
 use crate::layouts::{EntryLayouts, KnownFunction};
 use crate::program::Program;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
 use wsnap_instrument::{CloneRequest, Module, Point, PointLayout, ValueClass};
 
@@ -89,15 +90,11 @@ pub(crate) fn read(program: &Program, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
         let innermost = located.first().filter(|frame| frame.function == *function);
         let innermost = innermost.map(|frame| frame.site);
         let mut of_function = program.layouts().function(*function);
-        // Nobody waits for what is found out here.
-        if KnownFunction::learn(
-            &mut of_function,
-            module,
-            facts,
-            *function,
-            offsets,
-            innermost,
-        )? {
+        if of_function.lacks(offsets, innermost) {
+            // What is made of it goes into an image. Nobody waits for what is found out here.
+            program.verify_bytes()?;
+            let learning = Arc::make_mut(&mut of_function);
+            learning.learn(module, facts, *function, offsets, innermost)?;
             program.layouts().remember(*function, of_function.clone());
         }
         known.insert(*function, of_function);

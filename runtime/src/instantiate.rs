@@ -47,6 +47,7 @@ impl Program {
         if self.engine().config().bare {
             return Instance::bare(self, wasi, call);
         }
+        self.verify_bytes()?;
         let module = self.parsed()?;
         let memories = module
             .memories()

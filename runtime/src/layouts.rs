@@ -38,58 +38,66 @@ impl Layouts {
 
     /// Remembers what is known of `function`. What somebody else has found out about it meanwhile is found out again.
     pub fn remember(&mut self, function: u32, known: Arc<KnownFunction>) {
+        if let Some(before) = self.functions.remove(&function) {
+            self.values -= before.values();
+        }
         let values = known.values();
-        if self.values.saturating_add(values) > VALUES_MAX {
+        if values > VALUES_MAX / 4 {
+            // There would be little room for others, and none for more of it.
+            return;
+        }
+        if self.values + values > VALUES_MAX {
             *self = Self::default();
         }
         self.values += values;
-        if let Some(before) = self.functions.insert(function, known) {
-            self.values -= before.values();
-        }
+        self.functions.insert(function, known);
     }
 }
 
 impl KnownFunction {
-    /// Adds the safepoints of `function` that frames name by `offsets`, and the point at which an `innermost` frame stands.
-    /// Returns whether there was anything to find out.
+    /// Whether something is not known of the safepoints that frames name by `offsets`, or of the point at which an `innermost` frame
+    /// stands.
+    pub fn lacks(&self, offsets: &BTreeSet<u32>, innermost: Option<u32>) -> bool {
+        !offsets.iter().all(|offset| {
+            let is_innermost = innermost == Some(*offset);
+            self.sites.get(offset).is_some_and(|site| {
+                self.points.contains_key(&site.layout)
+                    && (!is_innermost || self.points.contains_key(&site.innermost))
+            })
+        })
+    }
+
+    /// Finds that out for `function`, which it is about.
     ///
     /// # Errors
     ///
     /// When there is no safepoint at an offset.
     pub fn learn(
-        this: &mut Arc<Self>,
+        &mut self,
         module: &Module<'_>,
         facts: &Facts,
         function: u32,
         offsets: &BTreeSet<u32>,
         innermost: Option<u32>,
-    ) -> Result<bool> {
-        let is_new = |offset: &u32| !this.sites.contains_key(offset);
+    ) -> Result<()> {
+        let is_new = |offset: &u32| !self.sites.contains_key(offset);
         let new: Vec<u32> = offsets.iter().copied().filter(is_new).collect();
-        let found = match new.is_empty() {
-            true => Vec::new(),
-            false => sites(module, function, &new)?,
-        };
-        let found: HashMap<u32, Site> = new.into_iter().zip(found).collect();
+        let found = sites(module, function, &new)?;
+        self.sites.extend(new.into_iter().zip(found));
         let mut wanted = BTreeSet::new();
         for offset in offsets {
-            let Some(site) = this.sites.get(offset).or_else(|| found.get(offset)) else {
-                continue;
-            };
+            let site = &self.sites[offset];
             wanted.insert(site.layout);
             wanted.extend((innermost == Some(*offset)).then_some(site.innermost));
         }
-        wanted.retain(|point| !this.points.contains_key(point));
-        if found.is_empty() && wanted.is_empty() {
-            return Ok(false);
-        }
-        let wanted: Vec<Point> = wanted.into_iter().collect();
-        let layouts = layouts(module, facts, function, &wanted)?;
-        let known = Arc::make_mut(this);
-        known.sites.extend(found);
-        known.points.extend(wanted.into_iter().zip(layouts.points));
-        known.places = Some(layouts.places);
-        Ok(true)
+        let wanted: Vec<Point> = wanted
+            .into_iter()
+            .filter(|point| !self.points.contains_key(point))
+            .collect();
+        let found = layouts(module, facts, function, &wanted)?;
+        self.points.extend(wanted.into_iter().zip(found.points));
+        self.places = Some(found.places);
+        Ok(())
     }
 
     /// Where its values lie in saved frames.
@@ -115,7 +123,8 @@ impl KnownFunction {
             layout.locals.len() + layout.operands.len() + layout.results.len() + OTHER
         };
         let points: usize = self.points.values().map(of_point).sum();
-        points + self.sites.len() * OTHER
+        let places = self.places.as_ref().map_or(0, Places::len);
+        points + places + self.sites.len() * OTHER
     }
 }
 
@@ -241,6 +250,38 @@ mod tests {
             };
             assert_eq!(clones(module, facts), clones(&accepted, &kept));
         });
+    }
+
+    #[test]
+    fn what_is_remembered_is_limited_for_each_function_and_for_all() {
+        let known = |values: usize| {
+            let layout = PointLayout {
+                locals: vec![(0, ValueClass::I32); values],
+                operands: Vec::new(),
+                results: Vec::new(),
+                callee: None,
+            };
+            Arc::new(KnownFunction {
+                points: HashMap::from([(Point::Next(0), layout)]),
+                ..KnownFunction::default()
+            })
+        };
+        let mut layouts = Layouts::default();
+        let is_known = |layouts: &Layouts, function| !layouts.function(function).points.is_empty();
+        layouts.remember(0, known(VALUES_MAX / 2));
+        assert!(!is_known(&layouts, 0));
+        for function in 0..50 {
+            layouts.remember(function, known(VALUES_MAX / 8));
+            layouts.remember(function, known(VALUES_MAX / 8));
+            assert!(is_known(&layouts, function));
+            assert!(layouts.values <= VALUES_MAX);
+            assert!(layouts.functions.len() < 8);
+        }
+        // What has become too much makes room.
+        layouts.remember(49, known(VALUES_MAX / 2));
+        assert!(!is_known(&layouts, 49));
+        let left = layouts.functions.values().map(|known| known.values());
+        assert_eq!(left.sum::<usize>(), layouts.values);
     }
 
     #[test]

@@ -22,8 +22,8 @@ struct Inner {
 }
 
 impl Program {
-    /// Prepares an image of this program for being resumed. A memory of up to 256 MiB that lies in more than 64 pieces is copied,
-    /// so that each instance maps one.
+    /// Prepares an image of this program for being resumed. Memories that lie in more than 64 pieces are copied, up to 256 MiB,
+    /// if few pieces become of them: each is a mapping of each instance.
     ///
     /// The image is not verified here: see [`StoredImage::verify`]. Everything else is checked, but for how much the program
     /// uses: see [`crate::Limits::admit`].
@@ -34,8 +34,8 @@ impl Program {
     pub fn prepare(&self, image: Arc<StoredImage>) -> Result<PreparedImage> {
         let mut plan = Plan::new(self, image.manifest())?;
         plan.make_clones()?;
-        plan.flatten(&image)?;
         plan.check(&image)?;
+        plan.flatten(&image)?;
         Ok(PreparedImage(Arc::new(Inner { plan, image })))
     }
 }
@@ -78,7 +78,10 @@ impl PreparedImage {
     ///
     /// [`crate::Error::Mapping`] when the system refuses.
     pub fn prefetch(&self, set: &WorkingSet) -> Result<()> {
-        for (memory, touched) in self.0.image.memories().iter().zip(set.memories()) {
+        let memories = self.0.image.memories().iter().zip(set.memories());
+        // What was copied is in memory.
+        let memories = memories.enumerate();
+        for (_, (memory, touched)) in memories.filter(|(index, _)| !self.0.plan.is_flat(*index)) {
             working_set::read_ahead(memory, touched)?;
         }
         Ok(())

@@ -269,6 +269,14 @@ impl Program {
         }
     }
 
+    /// Checks the bytes of the module that are not hashed yet, see [`ModuleBytes::verify`].
+    pub(crate) fn verify_bytes(&self) -> Result<()> {
+        match &self.0.source {
+            Source::Bare(wasm) => wasm.verify(),
+            Source::Rewritten { parsed, .. } => parsed.borrow_owner().verify(),
+        }
+    }
+
     /// The original module, and what clones are made of besides.
     fn original(&self) -> Result<Original<'_, '_>> {
         match &self.0.source {

@@ -4,7 +4,7 @@
 use crate::capture::{OWN_SECTION, WASI_SECTION};
 use crate::creator::MEMORY_GUARD;
 use crate::error::{Error, Result};
-use crate::flat::FlatMemory;
+use crate::flat::{self, FlatMemory};
 use crate::frames::{self, Place, SavedFrame, SavedValue};
 use crate::guest_api;
 use crate::guest_state::SavedOwn;
@@ -169,13 +169,20 @@ impl Plan {
 
     /// Copies memories of the image that lie in many pieces, for being mapped often.
     pub fn flatten(&mut self, image: &StoredImage) -> Result<()> {
-        let types = self.program.parsed()?.memories().iter();
-        let states = types.zip(&image.manifest().memories);
-        let memories = states.zip(image.memories());
-        self.flat = memories
-            .map(|((ty, state), stored)| FlatMemory::new(stored, memory_bytes(ty, state.pages).0))
+        let count = self.program.parsed()?.memories().len();
+        let mut budget = flat::COPIED_MAX;
+        self.flat = image
+            .memories()
+            .iter()
+            .take(count)
+            .map(|stored| FlatMemory::new(stored, &mut budget))
             .collect();
         Ok(())
+    }
+
+    /// Whether instances map a copy of memory `index`.
+    pub fn is_flat(&self, index: usize) -> bool {
+        matches!(self.flat.get(index), Some(Some(_)))
     }
 
     /// Makes an instance in the state of `image`, whose manifest the plan was made of.
@@ -443,21 +450,11 @@ fn map_memories(
         let (size, reserved) = memory_bytes(ty, state.pages);
         let guard = MEMORY_GUARD as usize;
         memories.push(match flat.get(index) {
-            Some(Some(flat)) => Mapping::of_files(size, reserved, guard, [whole(flat, size)])?,
+            Some(Some(flat)) => Mapping::of_files(size, reserved, guard, flat.pieces())?,
             _ => map(stored, size, reserved, guard)?,
         });
     }
     Ok(memories)
-}
-
-/// A copied memory of `size` bytes as a piece.
-fn whole(flat: &FlatMemory, size: usize) -> Piece<'_> {
-    Piece {
-        offset: 0,
-        file: flat.file(),
-        file_offset: 0,
-        length: size.next_multiple_of(page_size()) as u64,
-    }
 }
 
 /// The content of an image's volumes, mapped. The manifest has been checked.

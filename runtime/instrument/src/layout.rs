@@ -44,6 +44,16 @@ impl Places {
         Some(self.locals[index].1)
     }
 
+    /// How many locals have one.
+    pub fn len(&self) -> usize {
+        self.locals.len()
+    }
+
+    /// Whether none has one.
+    pub fn is_empty(&self) -> bool {
+        self.locals.is_empty()
+    }
+
     /// Where what has no place begins.
     pub fn end(&self) -> u32 {
         self.end

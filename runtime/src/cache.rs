@@ -94,8 +94,8 @@ impl Cache {
 
     /// The compiled code for `key`, if there is any that the engine accepts.
     pub fn module(&self, engine: &Engine, key: Key) -> Option<wasmtime::Module> {
+        self.has_code(key).then_some(())?;
         let path = self.path(key, "code");
-        path.exists().then_some(())?;
         // SAFETY: the file was written by `put` on this machine, whole, and is not changed: the directory belongs to
         // this user alone.
         unsafe { wasmtime::Module::deserialize_file(engine.wasmtime(), &path) }.ok()

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How much address space stacks have at most that nobody uses, in bytes, unless it is a single one.
 const KEPT_BYTES_MAX: usize = 256 << 20;
@@ -82,7 +82,7 @@ impl Stacks {
         Ok(Lease(Some((self, stack))))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Stack>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Stack>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,7 +23,7 @@ struct Inner {
 
 impl Program {
     /// Prepares an image of this program for being resumed. Memories that lie in more than 64 pieces are copied, up to 256 MiB,
-    /// if few pieces become of them: each is a mapping of each instance.
+    /// so that they lie in few: each is a mapping of each instance.
     ///
     /// The image is not verified here: see [`StoredImage::verify`]. Everything else is checked, but for how much the program
     /// uses: see [`crate::Limits::admit`].
@@ -79,10 +79,11 @@ impl PreparedImage {
     /// [`crate::Error::Mapping`] when the system refuses.
     pub fn prefetch(&self, set: &WorkingSet) -> Result<()> {
         let memories = self.0.image.memories().iter().zip(set.memories());
-        // What was copied is in memory.
-        let memories = memories.enumerate();
-        for (_, (memory, touched)) in memories.filter(|(index, _)| !self.0.plan.is_flat(*index)) {
-            working_set::read_ahead(memory, touched)?;
+        for (index, (memory, touched)) in memories.enumerate() {
+            // What was copied is in memory.
+            if !self.0.plan.is_flat(index) {
+                working_set::read_ahead(memory, touched)?;
+            }
         }
         Ok(())
     }

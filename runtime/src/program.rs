@@ -43,6 +43,15 @@ enum Source {
     },
 }
 
+impl Source {
+    fn bytes(&self) -> &ModuleBytes {
+        match self {
+            Self::Bare(wasm) => wasm,
+            Self::Rewritten { parsed, .. } => parsed.borrow_owner(),
+        }
+    }
+}
+
 self_cell::self_cell! {
     /// A module in binary format, parsed.
     struct Parsed {
@@ -211,10 +220,7 @@ impl Program {
 
     /// The original module, in binary format.
     pub fn wasm(&self) -> &[u8] {
-        match &self.0.source {
-            Source::Bare(wasm) => wasm,
-            Source::Rewritten { parsed, .. } => parsed.borrow_owner(),
-        }
+        self.0.source.bytes()
     }
 
     /// The functions that the module exports.
@@ -271,23 +277,17 @@ impl Program {
 
     /// Checks the bytes of the module that are not hashed yet, see [`ModuleBytes::verify`].
     pub(crate) fn verify_bytes(&self) -> Result<()> {
-        match &self.0.source {
-            Source::Bare(wasm) => wasm.verify(),
-            Source::Rewritten { parsed, .. } => parsed.borrow_owner().verify(),
-        }
+        self.0.source.bytes().verify()
     }
 
     /// The original module, and what clones are made of besides.
     fn original(&self) -> Result<Original<'_, '_>> {
-        match &self.0.source {
-            Source::Bare(_) => Err(Error::Bare),
-            Source::Rewritten { parsed, facts } => Ok(Original {
-                hash: &self.0.hash,
-                bytes: parsed.borrow_owner(),
-                parsed: parsed.borrow_dependent(),
-                facts,
-            }),
-        }
+        Ok(Original {
+            hash: &self.0.hash,
+            bytes: self.0.source.bytes(),
+            parsed: self.parsed()?,
+            facts: self.facts()?,
+        })
     }
 
     /// The rewritten module, linked.

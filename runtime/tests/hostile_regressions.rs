@@ -120,27 +120,24 @@ fn a_call_of_the_host_cannot_be_one_of_a_function_of_the_module() {
             (if (local.get $n) (then (call $f (i32.sub (local.get $n) (i32.const 1)))))
             (drop (i64.add (local.get $m) (i64.extend_i32_s (local.get $n))))))"#,
     );
-    // The innermost frame stands in $f, which is made the caller of itself by way of a call of the host.
+    // Alone, where the function has no other frame.
     let innermost = stopped
         .manifest
         .frames
-        .last()
-        .expect("there are frames")
-        .clone();
+        .last_mut()
+        .expect("there are frames");
+    let function = innermost.function;
     let host_call = Frame {
+        function,
         state: FrameState::HostCall,
         offset: 0,
         locals: Vec::new(),
         operands: vec![Value::I32(1)],
-        ..innermost
     };
-    *stopped
-        .manifest
-        .frames
-        .last_mut()
-        .expect("there are frames") = host_call.clone();
+    *innermost = host_call.clone();
     assert!(stopped.refusal().contains("cannot belong to function"));
 
+    // And above another frame of it.
     let mut calling = Stopped::new(
         r#"(module
           (func (export "run") (call $f (i32.const 3)))

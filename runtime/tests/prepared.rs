@@ -57,12 +57,21 @@ fn call() -> Call {
 
 /// The guest, stopped in the middle of its innermost loop, as an image in a store of its own.
 fn stored(deterministic: bool) -> (tempfile::TempDir, Program, StoredImage) {
+    stopped(GUEST, 20, deterministic)
+}
+
+/// A guest, stopped at its `safepoint`-th safepoint, as an image in a store of its own.
+fn stopped(
+    guest: &str,
+    safepoint: u64,
+    deterministic: bool,
+) -> (tempfile::TempDir, Program, StoredImage) {
     let engine = engine(None, false, deterministic);
-    let program = Program::new(&engine, GUEST.into()).expect("it compiles");
+    let program = Program::new(&engine, guest.into()).expect("it compiles");
     let output = Output::new();
     let mut instance = start(&program, call(), &output, deterministic);
     instance
-        .stop_at_safepoint(20)
+        .stop_at_safepoint(safepoint)
         .expect("its safepoints can be counted");
     let outcome = instance.run().expect("the program runs");
     assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
@@ -169,13 +178,8 @@ fn a_prepared_image_that_is_stored_again_at_once_is_the_same_image() {
 
 /// A program of the module that the store has, by another engine with a cache in `folder`.
 fn of_store(folder: &Path, store: &Store, image: &StoredImage) -> Result<Program, Error> {
-    let config = EngineConfig {
-        cache: Some(folder.to_owned()),
-        ..EngineConfig::default()
-    };
-    let engine = Engine::new(&config).expect("the engine can be set up");
     let module = ModuleBytes::of_store(store, image.manifest().module)?;
-    Program::for_image(&engine, module, image.manifest(), || ())
+    Program::for_image(&engine_with_cache(folder), module, image.manifest(), || ())
 }
 
 fn resumed(program: &Program, image: &Arc<StoredImage>) -> Seen {
@@ -308,21 +312,11 @@ fn mappings() -> usize {
 }
 
 #[test]
-fn a_prepared_memory_in_many_pieces_is_mapped_in_one_and_is_the_same() {
-    let engine = engine(None, false, false);
-    let program = Program::new(&engine, SCATTERED.into()).expect("it compiles");
+fn a_prepared_memory_in_many_pieces_is_mapped_in_few_and_is_the_same() {
+    let (folder, program, image) = stopped(SCATTERED, 300, false);
     let expected = whole(SCATTERED.as_bytes(), &call());
-    let mut instance = start(&program, call(), &Output::new(), false);
-    instance
-        .stop_at_safepoint(300)
-        .expect("its safepoints can be counted");
-    let outcome = instance.run().expect("the program runs");
-    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
-    let folder = tempfile::tempdir().expect("there is room for a store");
-    let store = Store::open(folder.path()).expect("the store can be made");
-    let snapshot = instance.snapshot().expect("it can be stored");
-    let id = snapshot.store(&store).expect("it is stored");
-    let image = Arc::new(store.load(id).expect("the image is there"));
+    let store = Store::open(folder.path().join("store")).expect("the store can be opened");
+    let image = Arc::new(image);
     assert!(image.memories()[0].extents().len() > 64);
 
     let prepared = program.prepare(image.clone()).expect("it can be prepared");
@@ -355,12 +349,16 @@ fn a_prepared_memory_in_many_pieces_is_mapped_in_one_and_is_the_same() {
 /// An engine that shares nothing with the one that made the image but the settings, and the folder of its code.
 fn another_machine() -> (tempfile::TempDir, Engine) {
     let folder = tempfile::tempdir().expect("there is room for a cache");
+    let engine = engine_with_cache(folder.path());
+    (folder, engine)
+}
+
+fn engine_with_cache(folder: &Path) -> Engine {
     let config = EngineConfig {
-        cache: Some(folder.path().to_owned()),
+        cache: Some(folder.to_owned()),
         ..EngineConfig::default()
     };
-    let engine = Engine::new(&config).expect("the engine can be set up");
-    (folder, engine)
+    Engine::new(&config).expect("the engine can be set up")
 }
 
 fn code_files(folder: &tempfile::TempDir) -> usize {

@@ -99,8 +99,8 @@ pub(crate) struct Validated {
 
 impl Validated {
     /// Validates everything except the function bodies.
-    fn new(bytes: &[u8], features: WasmFeatures) -> Result<Self> {
-        let mut validator = Validator::new_with_features(features);
+    fn new(bytes: &[u8]) -> Result<Self> {
+        let mut validator = Validator::new_with_features(guest_features());
         let mut resources = None;
         let mut type_index_of_id = HashMap::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -215,7 +215,7 @@ impl<'a> Module<'a> {
 
     fn parse_validating(bytes: &'a [u8]) -> Result<Self> {
         // First of all, so that nothing is read that is not valid.
-        let validated = Validated::new(bytes, guest_features())?;
+        let validated = Validated::new(bytes)?;
         let module = Self::parse_accepted(bytes)?;
         Ok(Self {
             validated: validated.into(),
@@ -228,7 +228,7 @@ impl<'a> Module<'a> {
         if let Some(validated) = self.validated.get() {
             return Ok(validated);
         }
-        let validated = Validated::new(self.bytes, guest_features())?;
+        let validated = Validated::new(self.bytes)?;
         Ok(self.validated.get_or_init(|| validated))
     }
 

@@ -1,6 +1,6 @@
 //! All that the store asks of the file system.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -98,21 +98,29 @@ pub(super) fn check_len(
     })
 }
 
-pub(super) fn size_if_exists(path: &Path) -> Result<Option<u64>, StoreError> {
+/// What the system tells of a file; `operation` says what for.
+pub(super) fn metadata_if_exists(
+    path: &Path,
+    operation: &'static str,
+) -> Result<Option<Metadata>, StoreError> {
     match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
+        Ok(metadata) => Ok(Some(metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).during("read the size of", path),
+        Err(error) => Err(error).during(operation, path),
     }
+}
+
+pub(super) fn size_if_exists(path: &Path) -> Result<Option<u64>, StoreError> {
+    let metadata = metadata_if_exists(path, "read the size of")?;
+    Ok(metadata.map(|metadata| metadata.len()))
 }
 
 /// When a file was written.
 pub(super) fn modified_if_exists(path: &Path) -> Result<Option<SystemTime>, StoreError> {
-    match fs::metadata(path).and_then(|metadata| metadata.modified()) {
-        Ok(time) => Ok(Some(time)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).during("read the time of", path),
-    }
+    const OPERATION: &str = "read the time of";
+    let metadata = metadata_if_exists(path, OPERATION)?;
+    let time = metadata.map(|metadata| metadata.modified()).transpose();
+    time.during(OPERATION, path)
 }
 
 /// The space in bytes that a file takes on disk; none when it is missing, or a directory.

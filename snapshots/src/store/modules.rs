@@ -55,7 +55,7 @@ impl Store {
     pub fn put_module(&self, bytes: &[u8]) -> Result<ModuleHash, StoreError> {
         check_size("module", bytes, CONTENT_LEN_MAX)?;
         let hash = ModuleHash::of(bytes);
-        self.put_module_as(hash, bytes)?;
+        self.put_hashed(hash, bytes, || Ok(()))?;
         Ok(hash)
     }
 
@@ -67,13 +67,24 @@ impl Store {
     /// As [`Store::put_module`]; [`StoreError::Damaged`] when they have another hash.
     pub fn put_module_as(&self, hash: ModuleHash, bytes: &[u8]) -> Result<(), StoreError> {
         check_size("module", bytes, CONTENT_LEN_MAX)?;
+        let check = || check_hash(hash, ModuleHash::of(bytes), &self.module_path(hash));
+        self.put_hashed(hash, bytes, check)
+    }
+
+    /// Stores a module unless it is there, after a `check` of what would be written.
+    fn put_hashed(
+        &self,
+        hash: ModuleHash,
+        bytes: &[u8],
+        check: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let path = self.module_path(hash);
         let _lock = self.lock_shared()?;
         if files::size_if_exists(&path)? == Some(bytes.len() as u64) {
             // Another process may have renamed it a moment ago and not have synced the directory yet.
             self.root.sync_parent(&path)
         } else {
-            check_hash(hash, ModuleHash::of(bytes), &path)?;
+            check()?;
             Staged::content(&self.root, path)?.write_and_publish(bytes)
         }
     }
@@ -135,11 +146,9 @@ impl Store {
             self.root.join(MODULES),
             self.root.join(STAMPS),
         ] {
-            match path.metadata() {
-                Ok(metadata) if is_own(&metadata) => (),
-                Ok(_) => return Ok(false),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
-                Err(error) => return Err(error).during("look at", &path),
+            let metadata = files::metadata_if_exists(&path, "look at")?;
+            if metadata.is_some_and(|metadata| !is_own(&metadata)) {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -10,7 +10,6 @@
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -252,10 +251,7 @@ impl Store {
         if !is_live || blake3::hash(content) != *checksum {
             return Ok(false);
         }
-        match path.metadata() {
-            Ok(metadata) => Ok(self::stamp(&name, scope, &metadata) == *stamp),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).during("read the time of", &path),
-        }
+        let metadata = files::metadata_if_exists(&path, "read the time of")?;
+        Ok(metadata.is_some_and(|metadata| self::stamp(&name, scope, &metadata) == *stamp))
     }
 }

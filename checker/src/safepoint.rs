@@ -42,11 +42,21 @@ struct Place {
     live: Vec<u32>,
 }
 
+/// Where behind the test of a safepoint the way to a pad is.
+enum Way {
+    /// Within `if`, and nothing else.
+    Then,
+    /// Within `else`, the `if` being empty.
+    Else,
+    /// Within `if`, behind a question to the host.
+    Asks,
+}
+
 impl Product<'_, '_> {
     /// `i32.const 0, i32.load (request word), … if … end`, with the way to a pad inside. Returns where the function goes on.
     pub fn safepoint(&mut self, index: usize, state: &mut State) -> Result<usize> {
         let test = self.rewritten.ops.get(index..).unwrap_or_default();
-        let (length, leaves) = match test {
+        let (length, way) = match test {
             [
                 _,
                 Operator::I32Load { memarg },
@@ -54,7 +64,7 @@ impl Product<'_, '_> {
                     blockty: BlockType::Empty,
                 },
                 ..,
-            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (2, false),
+            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (2, Way::Asks),
             [
                 _,
                 Operator::I32Load { memarg },
@@ -64,7 +74,18 @@ impl Product<'_, '_> {
                     blockty: BlockType::Empty,
                 },
                 ..,
-            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (4, true),
+            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (4, Way::Then),
+            [
+                _,
+                Operator::I32Load { memarg },
+                Operator::I32Const { value: 0 },
+                Operator::I32GeS,
+                Operator::If {
+                    blockty: BlockType::Empty,
+                },
+                Operator::Else,
+                ..,
+            ] if memarg.offset == u64::from(control::REQUEST_WORD) => (4, Way::Else),
             _ => {
                 return self.fail(
                     index,
@@ -75,10 +96,10 @@ impl Product<'_, '_> {
         };
         let start = index + length + 1;
         let end = self.rewritten.constructs[self.rewritten.opened[&(start - 1)]].end;
-        let way = if leaves {
-            start
-        } else {
-            self.asked(start, end, state)?
+        let way = match way {
+            Way::Then => start,
+            Way::Else => start + 1,
+            Way::Asks => self.asked(start, end, state)?,
         };
         let frame = self.stored(way, state)?;
         self.compare(way, &frame, state)?;

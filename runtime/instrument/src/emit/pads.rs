@@ -12,15 +12,24 @@
 //! end …stores…  header  save pointer += SIZE  …any results…
 //! ```
 //!
-//! Which stores are shared is chosen as item sets are compressed into a prefix tree (Han, Pei and Yin 2000): each
-//! safepoint's stores are ordered by how many safepoints have the same one, and equal beginnings are shared. Only
-//! stores of the same version of a local are taken for the same: where several values could arrive, compilers would have
-//! to bring each of them into the same register first, which costs more than the store and burdens hot code.
+//! Only stores of the same version of a local are taken for the same: where several values could arrive, compilers would
+//! have to bring each of them into the same register first, which costs more than the store and burdens hot code.
+//!
+//! Cranelift numbers the blocks of a branch's first target last. So cold paths stand in the `then` of their test: behind all
+//! loops, where what they store does not count as used in a loop. But there each store also is a piece of its own of the
+//! stretch of code for which a value lives, and of values that live for too many pieces the register allocator does not
+//! try to give those that meet in a local the same place: it moves them wherever ways meet, from one stack slot to
+//! another. A function that is *crowded*, with many locals that are stored in many places each, has its cold paths in the
+//! `else`, right behind the test, where most values live on either side anyway.
+
+mod tree;
 
 use super::Emitter;
 use crate::control::{SAVE_POINTER, SAVED_SITE};
 use crate::helpers;
 use crate::types::ValueClass;
+use tree::Tree;
+use wasm_encoder as enc;
 
 /// A value that a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,13 +44,15 @@ pub(super) struct Stored {
 /// A safepoint from which an activation leaves.
 pub(super) struct Leaving {
     /// Where in the code written its cold path goes, in bytes.
-    at: usize,
+    pub at: usize,
+    /// How many bytes before that its test is, which can be turned round; none if there is more than a test.
+    pub test_bytes: Option<usize>,
     /// How many labels there are from its cold path out to that of the body, which counts.
-    depth: u32,
+    pub depth: u32,
     /// What the frame says of the place, and the frame's size in bytes.
-    site: u32,
-    size: u32,
-    values: Vec<Stored>,
+    pub site: u32,
+    pub size: u32,
+    pub values: Vec<Stored>,
 }
 
 /// The pads of a function.
@@ -51,15 +62,8 @@ pub(super) struct Pads {
 }
 
 impl Pads {
-    /// Adds the safepoint named `site`, whose cold path goes to `at`, `depth` labels within the function.
-    pub fn add(&mut self, at: usize, depth: u32, site: u32, size: u32, values: Vec<Stored>) {
-        self.leaving.push(Leaving {
-            at,
-            depth,
-            site,
-            size,
-            values,
-        });
+    pub fn add(&mut self, leaving: Leaving) {
+        self.leaving.push(leaving);
     }
 
     /// How many safepoints there are so far.
@@ -75,112 +79,6 @@ impl Pads {
             leaving.depth += 1;
         }
     }
-}
-
-/// A pad that several safepoints share.
-struct Pad {
-    /// The pad at which it goes on, which comes before it in the list. The first one is the root, its own parent.
-    parent: usize,
-    stores: Vec<Stored>,
-}
-
-/// The pads that are shared, and of each safepoint what it stores itself and to which pad it goes then.
-struct Tree {
-    pads: Vec<Pad>,
-    leaves: Vec<(Vec<Stored>, usize)>,
-}
-
-impl Tree {
-    fn new(leaving: &[Leaving]) -> Self {
-        let lists = shared_first(leaving);
-        let mut order: Vec<usize> = (0..lists.len()).collect();
-        let shared = |site: usize| &lists[site].stores[..lists[site].shared];
-        let keys = |site: usize| shared(site).iter().map(|(key, _)| *key);
-        order.sort_by(|a, b| keys(*a).cmp(keys(*b)));
-        let mut tree = Self {
-            pads: vec![Pad {
-                parent: 0,
-                stores: Vec::new(),
-            }],
-            leaves: vec![(Vec::new(), 0); leaving.len()],
-        };
-        // Groups of safepoints, neighbours in that order, with the number of stores that pads up to theirs have.
-        let mut groups = vec![(0..order.len(), 0, 0)];
-        while let Some((range, depth, pad)) = groups.pop() {
-            let mut from = range.start;
-            while from < range.end {
-                let site = order[from];
-                let Some((next, _)) = shared(site).get(depth) else {
-                    tree.leave(site, &lists[site].stores[depth..], pad);
-                    from += 1;
-                    continue;
-                };
-                let same = |other: &usize| {
-                    let there = shared(*other).get(depth);
-                    there.is_some_and(|(key, _)| key == next)
-                };
-                let count = order[from..range.end].partition_point(same);
-                if count == 1 {
-                    tree.leave(site, &lists[site].stores[depth..], pad);
-                } else {
-                    let last = order[from + count - 1];
-                    let common = keys(site).zip(keys(last)).skip(depth);
-                    let length = common.take_while(|(a, b)| a == b).count();
-                    let below = tree.add(pad, &lists[site].stores[depth..depth + length]);
-                    groups.push((from..from + count, depth + length, below));
-                }
-                from += count;
-            }
-        }
-        tree
-    }
-
-    fn leave(&mut self, site: usize, own: &[(Key, Stored)], pad: usize) {
-        self.leaves[site] = (own.iter().map(|(_, stored)| *stored).collect(), pad);
-    }
-
-    fn add(&mut self, parent: usize, stores: &[(Key, Stored)]) -> usize {
-        let stores = stores.iter().map(|(_, stored)| *stored).collect();
-        self.pads.push(Pad { parent, stores });
-        self.pads.len() - 1
-    }
-}
-
-/// Orders stores: those that most safepoints have first, and then any order that is the same for all.
-type Key = (std::cmp::Reverse<u32>, u32);
-
-/// The stores of one safepoint in order, of which the first `shared` are others', too.
-struct Ordered {
-    stores: Vec<(Key, Stored)>,
-    shared: usize,
-}
-
-fn shared_first(leaving: &[Leaving]) -> Vec<Ordered> {
-    let mut all: Vec<(Stored, u32)> = Vec::new();
-    for (site, from) in (0u32..).zip(leaving) {
-        all.extend(from.values.iter().map(|stored| (*stored, site)));
-    }
-    all.sort_unstable();
-    let mut lists: Vec<Ordered> = leaving
-        .iter()
-        .map(|from| Ordered {
-            stores: Vec::with_capacity(from.values.len()),
-            shared: 0,
-        })
-        .collect();
-    let equal = all.chunk_by(|(a, _), (b, _)| a == b);
-    for (number, group) in (0u32..).zip(equal) {
-        let key = (std::cmp::Reverse(group.len() as u32), number);
-        for (stored, site) in group {
-            let list = &mut lists[*site as usize];
-            list.stores.push((key, *stored));
-            list.shared += usize::from(group.len() > 1);
-        }
-    }
-    for list in &mut lists {
-        list.stores.sort_unstable_by_key(|(key, _)| *key);
-    }
-    lists
 }
 
 impl Emitter<'_, '_, '_> {
@@ -219,14 +117,16 @@ impl Emitter<'_, '_, '_> {
     }
 
     fn insert(&mut self, leaving: &[Leaving]) {
-        let tree = Tree::new(leaving);
+        let values: Vec<&[Stored]> = leaving.iter().map(|from| &from.values[..]).collect();
+        let tree = Tree::new(&values);
+        let turns_tests = tree.is_crowded();
         let body = std::mem::take(&mut self.code);
         let mut hints = std::mem::take(&mut self.hints).into_iter().peekable();
         self.code.reserve(body.len() + body.len() / 2);
         let results = self.around.types.block(&self.results);
         let mut sink = self.sink();
         for _ in &tree.pads {
-            sink.block(wasm_encoder::BlockType::Empty);
+            sink.block(enc::BlockType::Empty);
         }
         sink.block(results);
         let mut copied = 0;
@@ -235,7 +135,15 @@ impl Emitter<'_, '_, '_> {
             while let Some((offset, likely)) = hints.next_if(|hint| (hint.0 as usize) < from.at) {
                 self.hints.push((offset + shift, likely));
             }
-            self.code.extend_from_slice(&body[copied..from.at]);
+            match from.test_bytes.filter(|_| turns_tests) {
+                Some(test_bytes) => {
+                    self.code
+                        .extend_from_slice(&body[copied..from.at - test_bytes]);
+                    self.hints.pop();
+                    self.test_turned();
+                }
+                None => self.code.extend_from_slice(&body[copied..from.at]),
+            }
             copied = from.at;
             self.name_site(from);
             self.write_stores(own);
@@ -257,6 +165,23 @@ impl Emitter<'_, '_, '_> {
         self.sink().end();
         self.write_root(&tree.pads[0].stores);
         self.sink().end();
+    }
+
+    /// `i32.lt_s if`: what stands within is executed if the request word, the first operand, is below the second, which is
+    /// zero. Returns the size in bytes.
+    pub(super) fn test(&mut self) -> usize {
+        let start = self.code.len();
+        self.sink().i32_lt_s();
+        self.hint(false);
+        self.sink().if_(enc::BlockType::Empty);
+        self.code.len() - start
+    }
+
+    /// The same the other way round.
+    fn test_turned(&mut self) {
+        self.sink().i32_ge_s();
+        self.hint(true);
+        self.sink().if_(enc::BlockType::Empty).else_();
     }
 
     fn name_site(&mut self, from: &Leaving) {

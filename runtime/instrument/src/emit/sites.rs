@@ -1,6 +1,6 @@
 //! Safepoints: the test and what follows it, and calls that leave a frame.
 
-use super::pads::Stored;
+use super::pads::{Leaving, Stored};
 use super::{Emitter, Kind, Operand};
 use crate::analysis::{Analysis, Construct, is_checked_call};
 use crate::control::{FENCE, REQUEST_WORD, RESTORE_POINTER};
@@ -119,7 +119,7 @@ impl<'a> Emitter<'_, '_, 'a> {
         // in its order: behind all loops, where the values that it stores don't count as used in a loop.
         self.hint(false);
         self.sink().if_(enc::BlockType::Empty);
-        self.go_to_pad(frame, 2);
+        self.go_to_pad(frame, 2, None);
         self.sink().end().end();
     }
 
@@ -128,22 +128,22 @@ impl<'a> Emitter<'_, '_, 'a> {
     /// Nothing is called, and nothing comes back, so that the hot code has to hold no value anywhere for its sake.
     fn leave(&mut self, frame: Frame) {
         let request = helpers::at(self.around.request_memory, REQUEST_WORD);
-        self.sink()
-            .i32_const(0)
-            .i32_load(request)
-            .i32_const(0)
-            .i32_lt_s();
-        self.hint(false);
-        self.sink().if_(enc::BlockType::Empty);
-        self.go_to_pad(frame, 1);
+        self.sink().i32_const(0).i32_load(request).i32_const(0);
+        let test_bytes = self.test();
+        self.go_to_pad(frame, 1, Some(test_bytes));
         self.sink().end();
     }
 
     /// Within `nest` control instructions of a safepoint: here the way to its pad will be.
-    fn go_to_pad(&mut self, frame: Frame, nest: u32) {
-        let depth = self.nest + nest;
-        self.pads
-            .add(self.code.len(), depth, frame.site, frame.size, frame.values);
+    fn go_to_pad(&mut self, frame: Frame, nest: u32, test_bytes: Option<usize>) {
+        self.pads.add(Leaving {
+            at: self.code.len(),
+            test_bytes,
+            depth: self.nest + nest,
+            site: frame.site,
+            size: frame.size,
+            values: frame.values,
+        });
     }
 
     /// Any values of the function's result types: nobody looks at them while the stack unwinds.

@@ -1,5 +1,6 @@
 //! The compiler and its settings.
 
+use crate::alignment::align_functions;
 use crate::cache::Cache;
 use crate::creator::{Creator, GC_HEAP_RESERVATION, MEMORY_GUARD, MEMORY_RESERVATION};
 use crate::error::{Error, Result};
@@ -77,6 +78,7 @@ impl Engine {
             // A program that resumes elsewhere must find relaxed instructions choose as before.
             settings.relaxed_simd_deterministic(true);
             settings.wasm_branch_hinting(true);
+            align_functions(&mut settings);
             settings.with_host_memory(Arc::new(Creator));
             settings.memory_init_cow(false);
             settings.memory_reservation(MEMORY_RESERVATION);

@@ -95,7 +95,15 @@ impl Product<'_, '_> {
             }
         };
         let start = index + length + 1;
-        let end = self.rewritten.constructs[self.rewritten.opened[&(start - 1)]].end;
+        let construct = &self.rewritten.constructs[self.rewritten.opened[&(start - 1)]];
+        let end = construct.end;
+        if construct.middle.is_some() != matches!(way, Way::Else) {
+            return self.fail(
+                index,
+                state,
+                "a safepoint does something if nothing is requested",
+            );
+        }
         let way = match way {
             Way::Then => start,
             Way::Else => start + 1,
@@ -122,9 +130,10 @@ impl Product<'_, '_> {
         else {
             return self.fail(index, state, "a safepoint does not ask what to do");
         };
-        let inner = self.rewritten.constructs[self.rewritten.opened[&(index + 2)]].end;
-        let is_safepoint =
-            self.context.role(*function_index) == Role::Safepoint && inner + 1 == end;
+        let inner = &self.rewritten.constructs[self.rewritten.opened[&(index + 2)]];
+        let is_safepoint = self.context.role(*function_index) == Role::Safepoint
+            && inner.middle.is_none()
+            && inner.end + 1 == end;
         if !is_safepoint {
             return self.fail(
                 index,

@@ -2,8 +2,11 @@
 //! paths.
 
 mod common;
+#[path = "../../runtime/tests/common/interpreter.rs"]
+mod interpreter;
 
 use common::{Checked, check, check_pairs, modules};
+use wasmparser::{Operator, Parser, Payload};
 
 /// Shapes of code, small enough to look at clones for two points of a function at a time.
 const SHAPES: &str = "checker/tests/wat";
@@ -37,4 +40,35 @@ fn rewritten_guests_are_what_they_were() {
         checked.modules > 41 && checked.points > 5000 && checked.refused == 0,
         "{checked:?}"
     );
+}
+
+#[test]
+fn a_function_with_many_locals_that_many_safepoints_store_is_what_it_was() {
+    let wasm = wat::parse_str(interpreter::interpreter()).expect("it is text");
+    let module = wsnap_instrument::Module::parse(&wasm).expect("it is valid");
+    let options = wsnap_instrument::Options::default();
+    let rewritten = wsnap_instrument::rewrite(&module, options).expect("it can be rewritten");
+    // Its cold paths are beside their tests.
+    let mut beside = 0;
+    for payload in Parser::new(0).parse_all(&rewritten.wasm) {
+        let Payload::CodeSectionEntry(body) = payload.expect("it is valid") else {
+            continue;
+        };
+        let operators = body.get_operators_reader().expect("it is valid");
+        let operators: Vec<Operator<'_>> = operators
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .expect("it is valid");
+        let is_turned = |three: &&[Operator<'_>]| {
+            matches!(
+                three,
+                [Operator::I32GeS, Operator::If { .. }, Operator::Else]
+            )
+        };
+        beside += operators.windows(3).filter(is_turned).count();
+    }
+    assert!(beside > 200, "{beside}");
+    let mut checked = Checked::default();
+    check(&wasm, &mut checked).unwrap_or_else(|error| panic!("{error}"));
+    assert!(checked.points > 400 && checked.refused == 0, "{checked:?}");
 }

@@ -78,7 +78,9 @@ impl Engine {
             // A program that resumes elsewhere must find relaxed instructions choose as before.
             settings.relaxed_simd_deterministic(true);
             settings.wasm_branch_hinting(true);
-            align_functions(&mut settings);
+            if config.target.is_none() {
+                align_functions(&mut settings);
+            }
             settings.with_host_memory(Arc::new(Creator));
             settings.memory_init_cow(false);
             settings.memory_reservation(MEMORY_RESERVATION);

@@ -1,69 +1,21 @@
 //! A function with many safepoints, between which many locals change, does what it does when it is left alone.
 
 mod common;
+#[path = "common/interpreter.rs"]
+mod interpreter;
 
 use common::{Output, engine, plain_engine, resume, seen, start, whole};
-use std::fmt::Write;
+use interpreter::interpreter;
+use std::thread;
+use std::time::Duration;
 use wsnap::snapshots::{Store, Value};
 use wsnap::{Call, Engine, Outcome, Program};
 
-const LOCALS: u32 = 14;
-const CASES: u32 = 20;
-/// Calls in a case.
-const CALLS: u32 = 11;
-
-/// An interpreter of nothing in particular: a `switch` in a loop, whose cases call something and write all locals, again
-/// and again.
-fn interpreter() -> String {
-    let mut text = String::from(
-        "(module
-          (func $mix (param $x i32) (result i32) (local $i i32)
-            (loop $again
-              (local.set $x (i32.add (i32.rotl (local.get $x) (i32.const 5)) (local.get $i)))
-              (local.set $i (i32.add (local.get $i) (i32.const 1)))
-              (br_if $again (i32.lt_u (local.get $i) (i32.const 2))))
-            (local.get $x))
-          (func (export \"go\") (param $turns i32) (result i32) (local",
-    );
-    text.push_str(&" i32".repeat(LOCALS as usize));
-    text.push_str(")\n(loop $next\n");
-    text.push_str(&"(block ".repeat(CASES as usize));
-    text.push_str("(br_table");
-    for case in 0..CASES {
-        write!(text, " {case}").expect("texts take it");
+fn go(times: i32) -> Call {
+    Call {
+        export: "go".into(),
+        arguments: vec![Value::I32(times)],
     }
-    writeln!(text, " (i32.rem_u (local.get 1) (i32.const {CASES}))))").expect("texts take it");
-    for case in 0..CASES {
-        for turn in 0..CALLS {
-            let seed = case * CALLS + turn;
-            // What the call is added to waits on the operand stack.
-            writeln!(
-                text,
-                "(local.set 1 (i32.add (local.get {}) (call $mix (i32.xor (local.get {LOCALS}) (i32.const {seed})))))",
-                1 + seed % LOCALS
-            )
-            .expect("texts take it");
-            for local in 2..=LOCALS {
-                writeln!(
-                    text,
-                    "(local.set {local} (i32.mul (i32.add (local.get {}) (local.get {local})) (i32.const {})))",
-                    local - 1,
-                    2 * seed + 3
-                )
-                .expect("texts take it");
-            }
-        }
-        let end = if case + 1 == CASES { "" } else { ")" };
-        writeln!(
-            text,
-            "(local.set 0 (i32.sub (local.get 0) (i32.const 1)))
-            (br_if {} (local.get 0)) (return (local.get {LOCALS})) {end}",
-            CASES - 1 - case
-        )
-        .expect("texts take it");
-    }
-    text.push_str(") unreachable))");
-    text
 }
 
 /// Runs it, stored and resumed at each of `stops`, which count safepoints, by one engine and another in turns.
@@ -97,11 +49,7 @@ fn stopped(
 #[test]
 fn functions_with_many_locals_that_many_safepoints_store_can_be_stopped_anywhere() {
     let text = interpreter();
-    let wasm = text.as_bytes();
-    let call = Call {
-        export: "go".into(),
-        arguments: vec![Value::I32(400)],
-    };
+    let (wasm, call) = (text.as_bytes(), go(20));
     let expected = whole(wasm, &call);
     // The fast safepoints stop at the next one only; those that count go far before each.
     let counting = engine(None, false, false);
@@ -110,4 +58,39 @@ fn functions_with_many_locals_that_many_safepoints_store_can_be_stopped_anywhere
         let seen = stopped([&counting, &fast], wasm, &call, stops());
         assert_eq!(seen, expected);
     }
+}
+
+#[test]
+fn functions_with_many_locals_that_many_safepoints_store_can_be_stopped_at_any_time() {
+    let text = interpreter();
+    let (wasm, call) = (text.as_bytes(), go(100_000));
+    let expected = whole(wasm, &call);
+    let program =
+        Program::new(&plain_engine(None), wasm.to_vec()).expect("the module can be compiled");
+    let directory = tempfile::tempdir().expect("there is room for a store");
+    let store = Store::open(directory.path().join("store")).expect("a store can be made");
+    let output = Output::new();
+    let mut instance = start(&program, call, &output, false);
+    let mut stops = 0;
+    let outcome = loop {
+        let handle = instance.handle();
+        let outcome = thread::scope(|scope| {
+            if stops < 40 {
+                scope.spawn(move || {
+                    thread::sleep(Duration::from_millis(10));
+                    handle.request_stop();
+                });
+            }
+            instance.run().expect("the program runs")
+        });
+        if !matches!(outcome, Outcome::Suspended(_)) {
+            break outcome;
+        }
+        stops += 1;
+        let snapshot = instance.snapshot().expect("it can be stored");
+        let id = snapshot.store(&store).expect("the store takes it");
+        instance = resume(&program, &store, id, &output);
+    };
+    assert!(stops > 5, "it was stopped {stops} times");
+    assert_eq!(seen(instance, outcome, output), expected);
 }

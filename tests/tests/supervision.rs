@@ -127,10 +127,14 @@ fn a_program_that_traps_at_once_walks_back_starts_over_and_is_given_up_across_re
     };
     let (sandbox, _) = sandbox(&job);
     // A few snapshots to walk back over, however fast the machine comes to the trap.
-    let start = Instant::now();
-    let bare = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
-    assert_eq!(bare.code(), Some(TRAPPED), "{}", bare.describe());
-    let every = format!("{}ms", start.elapsed().as_millis() / 6);
+    let until_trap = |_| {
+        let start = Instant::now();
+        let bare = sandbox.wsnap().args(["run", "--bare", "job.wat"]).run();
+        assert_eq!(bare.code(), Some(TRAPPED), "{}", bare.describe());
+        start.elapsed().as_millis()
+    };
+    let shortest = (0..3).map(until_trap).min().expect("it was run");
+    let every = format!("{}ms", shortest / 6);
     let flags = ["--continue", "--every", &every, "--crash-window", "10s"];
     // A supervisor that lives for one attempt: whoever runs the same line again does what this one would have done.
     let mut rejected = Vec::new();

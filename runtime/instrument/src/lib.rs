@@ -19,6 +19,8 @@
 //! end
 //! ```
 //!
+//! Where many locals are stored at many safepoints the test is turned round, `i32.ge_s if else … end` (`emit/pads.rs` says why).
+//!
 //! What a function's safepoints have in common is behind its body: *pads*, each of which stores values that several safepoints
 //! store and goes on to another one, and the last of which, the root, stores the header, advances the save pointer and
 //! returns anything (`emit/pads.rs` says how they are chosen). A function with one safepoint has all of that in its place.

@@ -20,7 +20,8 @@
 //! stretch of code for which a value lives, and of values that live for too many pieces the register allocator does not
 //! try to give those that meet in a local the same place: it moves them wherever ways meet, from one stack slot to
 //! another. A function that is *crowded*, with many locals that are stored in many places each, has its cold paths in the
-//! `else`, right behind the test, where most values live on either side anyway.
+//! `else`, which is numbered right behind the test, where most values live on either side anyway. Where the machine code of a cold
+//! path lies is another matter: behind everything else.
 
 mod tree;
 
@@ -62,6 +63,7 @@ pub(super) struct Pads {
 }
 
 impl Pads {
+    /// Adds a safepoint, behind those added before.
     pub fn add(&mut self, leaving: Leaving) {
         self.leaving.push(leaving);
     }
@@ -139,6 +141,7 @@ impl Emitter<'_, '_, '_> {
                 Some(test_bytes) => {
                     self.code
                         .extend_from_slice(&body[copied..from.at - test_bytes]);
+                    // The last one was that of the test.
                     self.hints.pop();
                     self.test_turned();
                 }

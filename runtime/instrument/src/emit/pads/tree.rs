@@ -6,9 +6,9 @@
 use super::Stored;
 use std::collections::HashMap;
 
-/// More stores of a local than this are many, and so many locals.
-const STORES_MANY: usize = 150;
+/// A function is crowded if at least so many locals are stored in at least so many places each.
 const LOCALS_MANY: usize = 8;
+const PLACES_MANY: usize = 150;
 
 /// A pad that several safepoints share.
 pub(super) struct Pad {
@@ -71,13 +71,17 @@ impl Tree {
 
     /// Whether many locals are stored at many places each; see [`super`] for what that means.
     pub fn is_crowded(&self) -> bool {
+        // On its way to the root a safepoint stores a local once.
+        if self.leaves.len() < PLACES_MANY {
+            return false;
+        }
         let own = self.leaves.iter().map(|(own, _)| own);
         let shared = self.pads.iter().map(|pad| &pad.stores);
         let mut places: HashMap<u32, usize> = HashMap::new();
         for stored in own.chain(shared).flatten() {
             *places.entry(stored.local).or_default() += 1;
         }
-        let many = places.values().filter(|count| **count > STORES_MANY);
+        let many = places.values().filter(|count| **count >= PLACES_MANY);
         many.count() >= LOCALS_MANY
     }
 
@@ -149,9 +153,9 @@ mod tests {
 
     #[test]
     fn functions_are_crowded_whose_many_locals_change_between_many_safepoints() {
-        assert!(tree(200, 10, true).is_crowded());
-        assert!(!tree(200, 10, false).is_crowded());
-        assert!(!tree(200, 4, true).is_crowded());
-        assert!(!tree(100, 10, true).is_crowded());
+        assert!(tree(150, 8, true).is_crowded());
+        assert!(!tree(150, 8, false).is_crowded());
+        assert!(!tree(150, 7, true).is_crowded());
+        assert!(!tree(149, 8, true).is_crowded());
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Code<'a> {
     /// Types of locals, parameters first.
     pub locals: Vec<ValType>,
     pub params: usize,
-    /// Types of the operands before each instruction at the offsets asked for.
+    /// Types of the operands before each instruction at the offsets asked for, and behind each call and header of a loop.
     pub stacks: HashMap<usize, Vec<ValType>>,
     /// Offset of the body.
     pub start: u32,
@@ -119,7 +119,16 @@ impl<'a> Code<'a> {
             let (operator, offset) = operators.read_with_offset()?;
             let effect = operator.operator_arity(&validator).unwrap_or((0, 0));
             let height = validator.operand_stack_height() as usize;
-            if wanted.contains(&(offset as u32)) {
+            let is_behind_safepoint = matches!(
+                code.ops.last(),
+                Some(
+                    Operator::Call { .. }
+                        | Operator::CallIndirect { .. }
+                        | Operator::CallRef { .. }
+                        | Operator::Loop { .. }
+                )
+            );
+            if is_behind_safepoint || wanted.contains(&(offset as u32)) {
                 let types = (0..height).rev();
                 let types = types.map(|depth| validator.get_operand_type(depth).flatten());
                 code.stacks.insert(

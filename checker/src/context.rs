@@ -12,6 +12,8 @@ pub(crate) enum Role {
     Original(u32),
     /// The cold path of safepoints.
     Safepoint,
+    /// Completes a frame. It comes next to the cold path of safepoints.
+    PushFrame,
     /// Saves a reference.
     Saver,
     /// Does what an instruction on a segment does: kind as in [`segment_words`], memory or table, segment.
@@ -32,6 +34,8 @@ pub(crate) struct Context {
     pub referenced: Vec<u32>,
     /// The first of the tables that the original does not have.
     pub added_tables: u32,
+    /// In a rewritten module: the first of the globals in which values are staged.
+    pub staging: Option<u32>,
     /// In a module of clones: the table of clones.
     pub clones: Option<u32>,
     /// By index in the original: calls of the function may come back unwinding.
@@ -79,6 +83,7 @@ impl Context {
             };
             if *kind == ExternalKind::Func && name == "safepoint" {
                 roles.insert(*index, Role::Safepoint);
+                roles.insert(*index + 1, Role::PushFrame);
             }
             if *kind == ExternalKind::Func && name.starts_with("helper-") {
                 roles.insert(*index, helper(main, *index)?);
@@ -95,6 +100,7 @@ impl Context {
             referenced_table,
             roles,
             added_tables: original.table_count(),
+            staging: Some(original.global_count()),
             clones: None,
             unwinding,
             data_segments: original.data.len() as u32,
@@ -129,6 +135,7 @@ impl Context {
         Ok(Self {
             roles,
             clones: Some(clones.table_count().saturating_sub(1)),
+            staging: None,
             referenced: self.referenced.clone(),
             unwinding: self.unwinding.clone(),
             ..*self

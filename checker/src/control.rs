@@ -12,16 +12,16 @@ pub(crate) const FENCE: u32 = 32;
 pub(crate) const RESTORE_POINTER: u32 = 8;
 /// Address of the first flag that says that a segment was dropped.
 pub(crate) const DROPPED: u32 = 64;
-/// Where the values of a saved frame begin: behind function, site and size.
-pub(crate) const SAVED_VALUES: u32 = 12;
+/// Where the values of a saved frame begin: behind function, site, size and what was staged.
+pub(crate) const SAVED_VALUES: u32 = 16;
 /// Where the values of a frame to restore begin: behind clone, entry, size and a zero.
 pub(crate) const RESTORED_VALUES: u32 = 16;
 /// Where a frame to restore has the number of its point.
 pub(crate) const RESTORED_ENTRY: u32 = 4;
-/// Where a saved frame has its site and behind that its size.
-pub(crate) const SAVED_SITE: u32 = 4;
-/// Where both kinds of frames have their size.
+/// Where a frame to restore has its size.
 pub(crate) const FRAME_SIZE: u32 = 8;
+/// Where a saved frame has its site and behind that its size; before that are function and what was staged.
+pub(crate) const SAVED_SITE: u32 = 8;
 
 /// Bytes of a value in a frame.
 pub(crate) fn size(ty: wasmparser::ValType) -> u32 {

@@ -184,9 +184,15 @@ fn wrapper(
         Operator::I64Store { memarg } => Some(*memarg),
         _ => None,
     })?;
+    // The size, and that nothing was staged.
     expect.get(frame)?;
-    expect.is(Operator::I32Const { value: size })?;
-    expect.stores_word(control::FRAME_SIZE)?;
+    expect.is(Operator::I64Const {
+        value: i64::from(size) << 32,
+    })?;
+    expect.accesses(control::SAVED_SITE, |operator| match operator {
+        Operator::I64Store { memarg } => Some(*memarg),
+        _ => None,
+    })?;
     let mut offset = control::SAVED_VALUES;
     for (param, ty) in (0..).zip(params) {
         expect.get(frame)?;

@@ -13,7 +13,7 @@
 //! - No way around a loop, and no cycle of tail calls, is without a safepoint.
 //! - What is no code is there and at its index.
 //!
-//! Not shown: what the few helper functions do, which are the same for all modules, and that loop-free code does not
+//! Not shown: what the few helper functions do, which are the same for all modules (one of them copies values into frames), and that loop-free code does not
 //! take too long between safepoints.
 
 mod clones;
@@ -22,6 +22,7 @@ mod context;
 mod control;
 mod effects;
 mod error;
+mod frames;
 mod imports;
 mod liveness;
 mod module;
@@ -121,7 +122,7 @@ impl<'a> Checker<'a> {
         }
         let liveness = Liveness::new(&original);
         let mut product = Product::new(&self.context, function, &original, &rewritten, &liveness);
-        product.places = product.find_places()?;
+        product.saved = product.find_saved()?;
         let entry = product.at_entry();
         product.verify(Some(entry))
     }
@@ -163,11 +164,11 @@ impl<'a> Checker<'a> {
                 };
                 let liveness = Liveness::new(&original);
                 let (function, context_of_main) = (clone.function, &self.context);
-                let places = Product::new(context_of_main, function, &original, &main, &liveness)
-                    .find_places()?;
+                let saved = Product::new(context_of_main, function, &original, &main, &liveness)
+                    .find_saved()?;
                 let mut product =
                     Product::new(&context, function, &original, &rewritten, &liveness);
-                product.places = places;
+                product.saved = saved;
                 clones::verify(product, &clone.points)
             })
     }

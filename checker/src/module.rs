@@ -27,6 +27,7 @@ pub(crate) struct Module<'a> {
     pub memories: Vec<MemoryType>,
     pub imported_memories: u32,
     pub globals: Vec<Global<'a>>,
+    pub imported_globals: u32,
     pub tags: Vec<u32>,
     pub exports: Vec<Export<'a>>,
     pub start: Option<u32>,
@@ -109,7 +110,7 @@ impl<'a> Module<'a> {
                 self.imported_memories += 1;
             }
             TypeRef::Tag(ty) => self.tags.push(ty.func_type_idx),
-            TypeRef::Global(_) => {}
+            TypeRef::Global(_) => self.imported_globals += 1,
         }
         self.imports.push(import);
     }
@@ -122,6 +123,11 @@ impl<'a> Module<'a> {
     /// The number of tables, imported ones included.
     pub fn table_count(&self) -> u32 {
         self.imported_tables + self.tables.len() as u32
+    }
+
+    /// The number of globals, imported ones included.
+    pub fn global_count(&self) -> u32 {
+        self.imported_globals + self.globals.len() as u32
     }
 
     /// The body of a function, unless it is imported or does not exist.

@@ -31,15 +31,6 @@ struct Header {
     is_refuted: bool,
 }
 
-/// Where the values of a function lie in its saved frames.
-#[derive(Default)]
-pub(crate) struct Places {
-    /// Each local that a safepoint saves.
-    pub locals: HashMap<u32, u32>,
-    /// Behind all of them.
-    pub end: u32,
-}
-
 /// The two functions, and what is known at places not reached yet.
 pub(crate) struct Product<'p, 'a> {
     pub context: &'p Context,
@@ -52,8 +43,8 @@ pub(crate) struct Product<'p, 'a> {
     pub entry: Option<u32>,
     pending: Vec<Option<State>>,
     headers: HashMap<usize, Header>,
-    /// Where the locals lie in frames.
-    pub places: Places,
+    /// The locals that a safepoint of the rewritten function saves, ascending.
+    pub saved: Vec<u32>,
     /// What is known where the ways to the points of a clone end.
     pub arrivals: Vec<(usize, State)>,
 }
@@ -74,7 +65,7 @@ impl<'p, 'a> Product<'p, 'a> {
             liveness,
             values: Values::default(),
             entry: None,
-            places: Places::default(),
+            saved: Vec::new(),
             pending: vec![None; rewritten.ops.len() + 1],
             headers: HashMap::new(),
             arrivals: Vec::new(),

@@ -3,11 +3,12 @@
 use crate::context::Role;
 use crate::control;
 use crate::error::Result;
+use crate::frames::{STAGED_MAX, Slot, Slots, Staged, direct_values};
 use crate::original;
-use crate::product::{Places, Product};
+use crate::product::Product;
 use crate::state::{ALL_LOOPS, State, Value};
 use std::collections::{BTreeSet, HashMap};
-use wasmparser::{BlockType, Operator};
+use wasmparser::{BlockType, Operator, ValType};
 
 /// An operand of the code that stores a frame.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +28,17 @@ enum Operand {
 /// A frame as it is stored.
 #[derive(Default)]
 struct Frame {
-    function: Option<i32>,
-    /// The site, and in the upper half the size.
+    /// The function, and in the upper half what is staged.
+    function: Option<i64>,
+    /// The site, and in the upper half the size, or, if a function completes the frame, how much is stored directly.
     site: Option<i64>,
-    /// By how much the save pointer is advanced.
+    /// By how much the save pointer is advanced, unless that function does it.
     advance: Option<i32>,
-    /// Offset, size in bytes, value.
-    values: Vec<(u32, u32, Value)>,
+    is_completed: bool,
+    /// Number of the staging global, value, whether it is taken for null.
+    staged: Vec<(u32, Value, bool)>,
+    /// Offset, size in bytes, value, whether it is taken for null.
+    direct: Vec<(u32, u32, Value, bool)>,
 }
 
 /// Where a frame says that it stands: the original's instruction, and the locals that are live there.
@@ -144,9 +149,9 @@ impl Product<'_, '_> {
         Ok(index + 3)
     }
 
-    /// Where each local lies in the frames of this function, a clone's among them: those that are live at one of its
-    /// safepoints, in order.
-    pub fn find_places(&mut self) -> Result<Places> {
+    /// The locals that are live at one of the safepoints of this function, ascending. They have the first slots of frames, those of a
+    /// clone among them.
+    pub fn find_saved(&mut self) -> Result<Vec<u32>> {
         let mut live: BTreeSet<u32> = BTreeSet::new();
         for (at, operator) in self.rewritten.ops.iter().enumerate() {
             let is_test = matches!(operator, Operator::I32Load { memarg } if memarg.memory == self.context.request);
@@ -164,16 +169,7 @@ impl Product<'_, '_> {
             let place = self.place(at, site.unwrap_or(0), &state)?;
             live.extend(place.live);
         }
-        let mut places = Places {
-            locals: HashMap::new(),
-            end: control::SAVED_VALUES,
-        };
-        for local in live {
-            let ty = self.original.locals[local as usize];
-            places.locals.insert(local, places.end);
-            places.end += control::size(ty);
-        }
-        Ok(places)
+        Ok(live.into_iter().collect())
     }
 
     /// Follows the code that stores a frame from `index` to where it returns.
@@ -209,6 +205,12 @@ impl Product<'_, '_> {
                     stack.pop();
                     stack.push(Operand::Address);
                 }
+                Operator::LocalTee { local_index } => match stack.last() {
+                    Some(value) => {
+                        written.insert(*local_index, *value);
+                    }
+                    None => return self.fail(at, state, "a pad takes an operand of nobody's"),
+                },
                 Operator::I32Add | Operator::I64ShrU | Operator::I32WrapI64 => {
                     let right = stack.pop();
                     let result = match (operator, right) {
@@ -235,13 +237,40 @@ impl Product<'_, '_> {
                 // The index of a saved reference stands for it.
                 Operator::Call { function_index }
                     if self.context.role(*function_index) == Role::Saver => {}
+                Operator::Call { function_index }
+                    if self.context.role(*function_index) == Role::PushFrame
+                        && !frame.is_completed
+                        && frame.function.is_none()
+                        && frame.site.is_none() =>
+                {
+                    let (Some(Operand::Long(site)), Some(Operand::Long(function))) =
+                        (stack.pop(), stack.pop())
+                    else {
+                        return self.fail(at, state, "a frame is completed with something else");
+                    };
+                    (frame.function, frame.site) = (Some(function), Some(site));
+                    frame.is_completed = true;
+                }
+                Operator::GlobalSet { global_index } if !frame.is_completed => {
+                    let number = self.staging_number(*global_index);
+                    match (number, stack.pop(), dropped.take()) {
+                        (Some(number), Some(Operand::Value(value)), _) => {
+                            frame.staged.push((number, value, false));
+                        }
+                        // A reference that can only be null.
+                        (Some(number), Some(Operand::Word(-1)), Some(Operand::Value(value))) => {
+                            frame.staged.push((number, value, true));
+                        }
+                        _ => return self.fail(at, state, "something else is staged"),
+                    }
+                }
                 Operator::Drop => dropped = stack.pop(),
                 Operator::I32Store { memarg }
                 | Operator::F32Store { memarg }
                 | Operator::I64Store { memarg }
                 | Operator::F64Store { memarg }
                 | Operator::V128Store { memarg }
-                    if memarg.memory == self.context.control =>
+                    if memarg.memory == self.context.control && !frame.is_completed =>
                 {
                     let size = match operator {
                         Operator::V128Store { .. } => 16,
@@ -251,18 +280,24 @@ impl Product<'_, '_> {
                     let (value, address) = (stack.pop(), stack.pop());
                     let offset = u32::try_from(memarg.offset).unwrap_or(u32::MAX);
                     match (value, address, dropped.take()) {
-                        (Some(Operand::Value(value)), Some(Operand::Address), _)
-                        // A reference that can only be null.
-                        | (Some(Operand::Word(-1)), Some(Operand::Address), Some(Operand::Value(value))) => {
-                            frame.values.push((offset, size, value));
+                        (Some(Operand::Value(value)), Some(Operand::Address), _) => {
+                            frame.direct.push((offset, size, value, false));
                         }
-                        (Some(Operand::Word(function)), Some(Operand::Address), _)
-                            if offset == 0 && size == 4 && frame.function.is_none() =>
+                        // A reference that can only be null.
+                        (
+                            Some(Operand::Word(-1)),
+                            Some(Operand::Address),
+                            Some(Operand::Value(value)),
+                        ) => frame.direct.push((offset, size, value, true)),
+                        (Some(Operand::Long(function)), Some(Operand::Address), _)
+                            if offset == 0 && size == 8 && frame.function.is_none() =>
                         {
                             frame.function = Some(function);
                         }
                         (Some(Operand::Long(site)), Some(Operand::Address), _)
-                            if offset == control::SAVED_SITE && size == 8 && frame.site.is_none() =>
+                            if offset == control::SAVED_SITE
+                                && size == 8
+                                && frame.site.is_none() =>
                         {
                             frame.site = Some(site);
                         }
@@ -344,41 +379,82 @@ impl Product<'_, '_> {
             return self.fail(index, state, "the test after a call names something else");
         }
         *state = there;
+        let staged = Staged::from_word((function as u64 >> 32) as u32);
+        let stages = self.context.staging.is_some() && staged != Staged::default();
+        let mut slots = Slots {
+            max: if stages {
+                STAGED_MAX
+            } else {
+                Staged::default()
+            },
+            ..Slots::default()
+        };
+        let type_of = |local: u32| self.original.locals[local as usize];
+        let saved = self.saved.iter();
+        let places: HashMap<u32, Slot> = saved
+            .map(|local| (*local, slots.give(type_of(*local))))
+            .collect();
         let side = &state.original;
-        let locals = place.live.iter().map(|local| {
-            let value = side.locals[*local as usize];
-            (self.places.locals.get(local).copied(), value)
+        let mut expected: Vec<(Slot, ValType, Value)> = Vec::new();
+        for local in &place.live {
+            let ty = type_of(*local);
+            let slot = places.get(local).copied();
+            let slot = slot.unwrap_or_else(|| slots.give(ty));
+            expected.push((slot, ty, side.locals[*local as usize]));
+        }
+        let types = self.original.stacks.get(&place.index);
+        let types = types.map_or(&[][..], |types| &types[..]);
+        if types.len() != side.stack.len() {
+            return self.fail(
+                index,
+                state,
+                "a frame is stored where its operands are unknown",
+            );
+        }
+        for (operand, ty) in side.stack.iter().zip(types) {
+            expected.push((slots.give(*ty), *ty, *operand));
+        }
+        if !slots.agree(staged) {
+            return self.fail(index, state, "a frame says that something else is staged");
+        }
+        expected.sort_unstable_by_key(|(slot, ..)| *slot);
+        let in_globals = frame.staged.iter();
+        let in_globals =
+            in_globals.map(|(number, value, null)| (Slot::Staged(*number), None, *value, *null));
+        let direct = frame.direct.iter().map(|(offset, size, value, null)| {
+            let behind = offset.checked_sub(direct_values(staged));
+            let slot = Slot::Direct(behind.unwrap_or(u32::MAX));
+            (slot, Some(*size), *value, *null)
         });
-        let operands = side.stack.iter().map(|operand| (None, *operand));
-        let mut expected: Vec<(Option<u32>, Value)> = locals.chain(operands).collect();
-        // A stable sort: what has no place lies behind the places, in its order.
-        expected.sort_by_key(|(place, _)| place.unwrap_or(self.places.end));
-        if expected.len() != frame.values.len() {
+        let mut stored: Vec<(Slot, Option<u32>, Value, bool)> = in_globals.chain(direct).collect();
+        stored.sort_unstable_by_key(|(slot, ..)| *slot);
+        if expected.len() != stored.len() {
             let difference = format!(
                 "a frame has {} values, the original needs {}",
-                frame.values.len(),
+                stored.len(),
                 expected.len()
             );
             return self.fail(index, state, difference);
         }
-        let mut values = frame.values.clone();
-        values.sort_unstable_by_key(|(offset, ..)| *offset);
-        let mut offset = self.places.end;
-        for (number, ((place, value), stored)) in expected.iter().zip(&values).enumerate() {
-            let (at, size, there) = *stored;
-            if at != place.unwrap_or(offset) || there != *value {
-                return self.fail(
-                    index,
-                    state,
-                    format!("value {number} of a frame is another one"),
-                );
-            }
-            if place.is_none() {
-                offset += size;
+        for (number, (expected, stored)) in expected.iter().zip(&stored).enumerate() {
+            let (slot, ty, value) = *expected;
+            let (place, size, there, is_null) = *stored;
+            let is_same_size = size.is_none_or(|size| size == control::size(ty));
+            let can_be_null = !is_null || matches!(ty, ValType::Ref(_));
+            if slot != place || !is_same_size || value != there || !can_be_null {
+                let difference = format!("value {number} of a frame is another one");
+                return self.fail(index, state, difference);
             }
         }
-        let size = (site as u64 >> 32) as u32;
-        if size != offset || frame.advance != Some(offset as i32) {
+        let bytes = (site as u64 >> 32) as u32;
+        let is_right = match frame.is_completed {
+            true => bytes == slots.direct && frame.advance.is_none(),
+            false => {
+                let size = direct_values(staged) + slots.direct;
+                !stages && bytes == size && frame.advance == Some(size as i32)
+            }
+        };
+        if !is_right {
             return self.fail(
                 index,
                 state,
@@ -386,5 +462,11 @@ impl Product<'_, '_> {
             );
         }
         Ok(())
+    }
+
+    /// The number of a global in which values are staged.
+    fn staging_number(&self, global: u32) -> Option<u32> {
+        let number = global.checked_sub(self.context.staging?)?;
+        (number < STAGED_MAX.short + STAGED_MAX.long).then_some(number)
     }
 }

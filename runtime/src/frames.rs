@@ -10,8 +10,10 @@ use crate::layouts::{EntryLayouts, KnownFunction};
 use crate::program::Program;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use wsnap_instrument::control::{RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES};
-use wsnap_instrument::{CloneRequest, Module, Point, PointLayout, ValueClass};
+use wsnap_instrument::control::{
+    RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES, SAVED_SITE, SAVED_SIZE, SAVED_STAGED,
+};
+use wsnap_instrument::{CloneRequest, Module, Places, Point, PointLayout, Staged, ValueClass};
 
 /// Where an activation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,19 +44,17 @@ pub(crate) struct SavedFrame {
 struct Located<'b> {
     function: u32,
     site: u32,
+    /// How many of its values were staged.
+    staged: Staged,
     values: &'b [u8],
 }
 
 /// The value of `class` at `offset` in a frame whose values are `values`, of which the header is none.
 fn value_at(values: &[u8], offset: u32, class: ValueClass) -> Result<SavedValue> {
-    let start = offset.checked_sub(SAVED_HEADER_BYTES);
-    let mut value = start.and_then(|start| values.get(start as usize..));
-    take(
-        value
-            .as_mut()
-            .ok_or_else(|| corrupt("a frame lacks a value"))?,
-        class,
-    )
+    let mut value = values
+        .get(offset as usize..)
+        .ok_or_else(|| corrupt("a frame lacks a value"))?;
+    take(&mut value, class)
 }
 
 fn corrupt(what: &str) -> Error {
@@ -100,13 +100,17 @@ pub(crate) fn read(program: &Program, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
         known.insert(*function, of_function);
     }
     let mut frames = Vec::with_capacity(located.len());
+    let mut places = HashMap::new();
     for (depth, frame) in located.iter().enumerate() {
         frames.push(if module.is_imported_function(frame.function) {
             read_host_call(module, frame)?
         } else {
             let known = known.get(&frame.function);
             let known = known.ok_or_else(|| corrupt("a frame is of no function"))?;
-            read_frame(frame, known, depth == 0)?
+            let places = places
+                .entry((frame.function, frame.staged))
+                .or_insert_with(|| known.places(frame.staged));
+            read_frame(frame, known, places.as_ref(), depth == 0)?
         });
     }
     frames.reverse();
@@ -116,14 +120,15 @@ pub(crate) fn read(program: &Program, bytes: &[u8]) -> Result<Vec<SavedFrame>> {
 fn locate(mut bytes: &[u8]) -> Result<Vec<Located<'_>>> {
     let mut located = Vec::new();
     while !bytes.is_empty() {
-        let size = word(bytes, 8)? as usize;
+        let size = word(bytes, SAVED_SIZE as usize)? as usize;
         let frame = bytes
             .get(..size)
             .filter(|frame| frame.len() >= SAVED_HEADER_BYTES as usize);
         let frame = frame.ok_or_else(|| corrupt("a frame has no room"))?;
         located.push(Located {
             function: word(frame, 0)?,
-            site: word(frame, 4)?,
+            site: word(frame, SAVED_SITE as usize)?,
+            staged: Staged::from_word(word(frame, SAVED_STAGED as usize)?),
             values: &frame[SAVED_HEADER_BYTES as usize..],
         });
         bytes = &bytes[size..];
@@ -167,6 +172,7 @@ fn read_host_call(module: &Module<'_>, frame: &Located<'_>) -> Result<SavedFrame
 fn read_frame(
     frame: &Located<'_>,
     known: &KnownFunction,
+    places: Option<&Places>,
     is_innermost: bool,
 ) -> Result<SavedFrame> {
     let unknown = || corrupt("a frame stands at no point");
@@ -178,17 +184,13 @@ fn read_frame(
         site.layout
     };
     let layout = known.point(point).ok_or_else(unknown)?;
-    let places = known.places().ok_or_else(unknown)?;
-    let behind = frame
-        .values
-        .get((places.end() - SAVED_HEADER_BYTES) as usize..);
-    let mut values = behind.ok_or_else(|| corrupt("a frame is too small"))?;
+    let places = places.ok_or_else(unknown)?;
+    let mut behind = places.behind();
     let mut locals = Vec::with_capacity(layout.locals.len());
     for (local, class) in &stored.locals {
-        let value = match places.local(*local) {
-            Some(place) => value_at(frame.values, place, *class)?,
-            None => take(&mut values, *class)?,
-        };
+        let place = places.local(*local);
+        let slot = place.unwrap_or_else(|| behind.give(*class));
+        let value = value_at(frame.values, slot.offset(frame.staged), *class)?;
         if layout
             .locals
             .binary_search_by_key(local, |(local, _)| *local)
@@ -199,10 +201,12 @@ fn read_frame(
     }
     let mut operands = Vec::with_capacity(layout.operands.len());
     for class in stored.operands.iter().chain(&stored.results) {
-        operands.push(take(&mut values, *class)?);
+        let offset = behind.give(*class).offset(frame.staged);
+        operands.push(value_at(frame.values, offset, *class)?);
     }
     operands.truncate(layout.operands.len());
-    if !values.is_empty() || !has_layout(&locals, &operands, layout) {
+    let size = frame.staged.size_bytes() + behind.direct_bytes();
+    if frame.values.len() != size as usize || !has_layout(&locals, &operands, layout) {
         return Err(corrupt("a frame does not have the layout of its point"));
     }
     Ok(SavedFrame {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use wsnap_instrument::{
-    CloneRequest, Facts, Module, Places, Point, PointLayout, Site, layouts, sites,
+    CloneRequest, Facts, Module, Places, Point, PointLayout, Site, Staged, ValueClass, layouts,
+    sites,
 };
 
 /// So many values in layouts are kept of a program; then all are forgotten. A function that was met in a snapshot has hundreds.
@@ -23,8 +24,8 @@ pub(crate) struct Layouts {
 /// What is known of a function.
 #[derive(Clone, Default)]
 pub(crate) struct KnownFunction {
-    /// Set with the first points.
-    places: Option<Places>,
+    /// The locals that its safepoints save, set with the first points.
+    saved: Option<Vec<(u32, ValueClass)>>,
     /// Safepoints, by the offsets that frames name them by.
     sites: HashMap<u32, Site>,
     points: HashMap<Point, PointLayout>,
@@ -96,13 +97,14 @@ impl KnownFunction {
             .collect();
         let found = layouts(module, facts, function, &wanted)?;
         self.points.extend(wanted.into_iter().zip(found.points));
-        self.places = Some(found.places);
+        self.saved = Some(found.saved);
         Ok(())
     }
 
-    /// Where its values lie in saved frames.
-    pub fn places(&self) -> Option<&Places> {
-        self.places.as_ref()
+    /// Where its values lie in saved frames that staged so many of them.
+    pub fn places(&self, staged: Staged) -> Option<Places> {
+        let saved = self.saved.as_ref()?;
+        Some(Places::new(saved.iter().copied(), staged))
     }
 
     /// The safepoint that frames name by `offset`.
@@ -123,8 +125,8 @@ impl KnownFunction {
             layout.locals.len() + layout.operands.len() + layout.results.len() + OTHER
         };
         let points: usize = self.points.values().map(of_point).sum();
-        let places = self.places.as_ref().map_or(0, Places::len);
-        points + places + self.sites.len() * OTHER
+        let saved = self.saved.as_ref().map_or(0, Vec::len);
+        points + saved + self.sites.len() * OTHER
     }
 }
 

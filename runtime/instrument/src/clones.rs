@@ -205,6 +205,7 @@ impl Maker<'_, '_> {
             control_memory: indices.control_memory,
             request_memory: indices.request_memory,
             safepoint: here(indices.safepoint),
+            staging: None,
             save_reference: indices.savers.map(|saver| saver.map(here)),
             saved_references: indices.saved_references,
             dummies: indices

@@ -58,10 +58,16 @@ pub const CONTROL_PAGES: u64 = 16384;
 /// Size of the control memory in bytes.
 pub const CONTROL_BYTES: u32 = (CONTROL_PAGES * 65536) as u32;
 
-/// Where in a saved frame the offset of its site stands, and behind that the frame's size.
-pub(crate) const SAVED_SITE: u32 = 4;
-/// Size in bytes of what stands before the values of a saved frame: function index, site offset, frame size.
-pub const SAVED_HEADER_BYTES: u32 = 12;
+/// Where in a saved frame its function stands, and behind that how many of its values were staged, see [`crate::Staged`].
+pub const SAVED_FUNCTION: u32 = 0;
+/// The second of these.
+pub const SAVED_STAGED: u32 = 4;
+/// Where in a saved frame the offset of its site stands, and behind that its size in bytes.
+pub const SAVED_SITE: u32 = 8;
+/// The second of these.
+pub const SAVED_SIZE: u32 = 12;
+/// Size in bytes of what stands before the values of a saved frame.
+pub const SAVED_HEADER_BYTES: u32 = 16;
 /// Size in bytes of what stands before the values of a frame to restore: clone, entry, frame size, zero.
 pub const RESTORE_HEADER_BYTES: u32 = 16;
 

@@ -27,6 +27,7 @@ use crate::layout::Places;
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::points::Point;
+use crate::staging::{STAGED_MAX, Staged, Staging};
 use crate::types::{self, TypeSpace, ValueClass};
 use crate::versions::Versions;
 use control::Control;
@@ -53,6 +54,8 @@ pub(crate) struct Surroundings<'m, 'a> {
     pub request_memory: u32,
     /// The function that cold paths call, see [`crate::helpers`].
     pub safepoint: u32,
+    /// With what values are staged, unless the module cannot.
+    pub staging: Option<Staging>,
     /// Functions that save a function, external or exception reference.
     pub save_reference: [Option<u32>; 3],
     /// Tables of saved function, external and exception references.
@@ -248,7 +251,10 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
         let validator = new_validator(module, function)?;
         let locals = Locals::new(module, function, as_clone)?;
         let saved = analysis.saved.iter();
-        let places = Places::new(saved.map(|local| (*local, locals.class(*local))));
+        let places = Places::new(
+            saved.map(|local| (*local, locals.class(*local))),
+            around.staging.map_or(Staged::default(), |_| STAGED_MAX),
+        );
         let mut emitter = Self {
             around,
             module,

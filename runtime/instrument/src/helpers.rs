@@ -4,6 +4,7 @@ use crate::control::*;
 use crate::emit::SegmentOperation;
 use crate::error::Result;
 use crate::module::Module;
+use crate::staging::STAGED_MAX;
 use crate::types::{self, ValueClass};
 use std::collections::HashMap;
 use wasm_encoder as enc;
@@ -174,20 +175,20 @@ pub(crate) fn wrapper(
     let classes: Vec<ValueClass> = ty.params().iter().map(|ty| ValueClass::of(*ty)).collect();
     let size = SAVED_HEADER_BYTES + classes.iter().map(|class| class.size_bytes()).sum::<u32>();
     sink.i32_const(size as i32).call(safepoint).local_tee(frame);
+    // No site, and nothing was staged.
     sink.i64_const(i64::from(import))
         .i64_store(at(control_memory, 0));
     sink.local_get(frame)
-        .i32_const(size as i32)
-        .i32_store(at(control_memory, 8));
+        .i64_const(i64::from(size) << 32)
+        .i64_store(at(control_memory, SAVED_SITE));
     let mut offset = SAVED_HEADER_BYTES;
     for (param, class) in (0..).zip(&classes) {
         store_value(
             &mut sink,
-            control_memory,
+            at(control_memory, offset),
             frame,
             param,
             *class,
-            offset,
             savers,
         );
         offset += class.size_bytes();
@@ -206,32 +207,121 @@ pub(crate) fn wrapper(
     finish(function)
 }
 
-/// Stores local `local` of class `class` at `offset` in the frame whose address is in local `frame`.
+/// Stores local `local` of class `class` to the address in local `frame` and the offset of `at`.
 pub(crate) fn store_value(
     sink: &mut enc::InstructionSink<'_>,
-    control_memory: u32,
+    at: enc::MemArg,
     frame: u32,
     local: u32,
     class: ValueClass,
-    offset: u32,
     savers: [Option<u32>; 3],
 ) {
-    let at = at(control_memory, offset);
-    sink.local_get(frame).local_get(local);
+    sink.local_get(frame);
+    get_stored(sink, local, class, savers);
     match class {
-        ValueClass::I32 => sink.i32_store(at),
         ValueClass::I64 => sink.i64_store(at),
         ValueClass::F32 => sink.f32_store(at),
         ValueClass::F64 => sink.f64_store(at),
         ValueClass::V128 => sink.v128_store(at),
-        ValueClass::Function | ValueClass::Extern | ValueClass::Exception => {
-            match savers[class.saved_table()] {
-                Some(saver) => sink.call(saver).i32_store(at),
-                // Without exceptions in the module a reference to one can only be null.
-                None => sink.drop().i32_const(-1).i32_store(at),
-            }
+        ValueClass::I32 | ValueClass::Function | ValueClass::Extern | ValueClass::Exception => {
+            sink.i32_store(at)
         }
     };
+}
+
+/// Local `local` as it is in a frame: a reference is saved, and its number stands for it.
+pub(crate) fn get_stored(
+    sink: &mut enc::InstructionSink<'_>,
+    local: u32,
+    class: ValueClass,
+    savers: [Option<u32>; 3],
+) {
+    sink.local_get(local);
+    if let ValueClass::Function | ValueClass::Extern | ValueClass::Exception = class {
+        match savers[class.saved_table()] {
+            Some(saver) => sink.call(saver),
+            // Without exceptions in the module a reference to one can only be null.
+            None => sink.drop().i32_const(-1),
+        };
+    }
+}
+
+/// `push_frame(function | staged << 32, site | direct << 32)`: completes the frame at the save pointer, of which `direct` bytes have
+/// been stored: writes the header, copies what was staged, and advances the save pointer.
+///
+/// It must need no stack, for a program at the end of its stack can be asked to unwind.
+pub(crate) fn push_frame(control_memory: u32, staging: u32) -> Vec<u8> {
+    let at = |offset| at(control_memory, offset);
+    let (of, site, staged, frame, address) = (0, 1, 2, 3, 4);
+    let mut function = enc::Function::new([(3, enc::ValType::I32)]);
+    let mut sink = function.instructions();
+    sink.local_get(of)
+        .i64_const(32)
+        .i64_shr_u()
+        .i32_wrap_i64()
+        .local_set(staged);
+    sink.i32_const(0)
+        .i32_load(at(SAVE_POINTER))
+        .local_tee(frame);
+    sink.i32_const(SAVED_HEADER_BYTES as i32)
+        .i32_add()
+        .local_set(address);
+    sink.local_get(frame)
+        .local_get(of)
+        .i64_store(at(SAVED_FUNCTION));
+    sink.local_get(frame)
+        .local_get(site)
+        .i64_store(at(SAVED_SITE));
+    let mut copy = |first: u32, count: u32, bit: i32, bytes: i32| {
+        // From the last one on down to the first.
+        for _ in 0..=count {
+            sink.block(enc::BlockType::Empty);
+        }
+        sink.local_get(staged)
+            .i32_const(bit)
+            .i32_shr_u()
+            .i32_const(0xff)
+            .i32_and();
+        sink.br_table((0..=count).rev().collect::<Vec<_>>(), count)
+            .end();
+        for number in (0..count).rev() {
+            sink.local_get(address).global_get(first + number);
+            match bytes {
+                4 => sink.i32_store(at(number * 4)),
+                _ => sink.i64_store(at(number * 8)),
+            };
+            sink.end();
+        }
+        sink.local_get(address)
+            .local_get(staged)
+            .i32_const(bit)
+            .i32_shr_u()
+            .i32_const(0xff)
+            .i32_and()
+            .i32_const(bytes)
+            .i32_mul()
+            .i32_add()
+            .local_set(address);
+    };
+    copy(staging, STAGED_MAX.i32s, 0, 4);
+    copy(staging + STAGED_MAX.i32s, STAGED_MAX.i64s, 8, 8);
+    sink.local_get(address)
+        .local_get(site)
+        .i64_const(32)
+        .i64_shr_u()
+        .i32_wrap_i64()
+        .i32_add()
+        .local_set(address);
+    sink.local_get(frame)
+        .local_get(address)
+        .local_get(frame)
+        .i32_sub()
+        .i32_store(at(SAVED_SIZE));
+    sink.i32_const(0)
+        .local_get(address)
+        .i32_store(at(SAVE_POINTER));
+    sink.end();
+    finish(function)
 }
 
 /// Any value of a type, for results that nobody looks at while the stack unwinds.

@@ -19,6 +19,9 @@ pub(crate) struct Indices {
     /// Tables of saved function, external and exception references.
     pub saved_references: [Option<u32>; 3],
     pub safepoint: u32,
+    pub push_frame: u32,
+    /// The first of the globals in which values are staged.
+    pub staging: u32,
     pub savers: [Option<u32>; 3],
     pub drop_again: u32,
     /// Function types to which some function returns a reference that excludes null.
@@ -29,6 +32,7 @@ pub(crate) struct Indices {
     pub data_offsets: BTreeMap<u32, u32>,
     pub hook_type: u32,
     pub safepoint_type: u32,
+    pub push_frame_type: u32,
     pub saver_types: [u32; 3],
 }
 
@@ -39,6 +43,7 @@ impl Indices {
         let i32 = enc::ValType::I32;
         let hook_type = types.intern(&[], &[]);
         let safepoint_type = types.intern(&[i32], &[i32]);
+        let push_frame_type = types.intern(&[enc::ValType::I64, enc::ValType::I64], &[]);
         let reference = |heap_type| {
             enc::ValType::Ref(enc::RefType {
                 nullable: true,
@@ -72,7 +77,9 @@ impl Indices {
                 Some(tables + 3),
                 exceptions.then_some(tables + 4),
             ],
+            staging: module.globals.len() as u32,
             safepoint: function(),
+            push_frame: function(),
             savers: [
                 Some(function()),
                 Some(function()),
@@ -96,6 +103,7 @@ impl Indices {
             types,
             hook_type,
             safepoint_type,
+            push_frame_type,
             saver_types,
         }
     }

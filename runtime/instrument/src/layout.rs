@@ -1,42 +1,39 @@
 //! What a frame holds, at any point of a function: in a raw frame as safepoints write it, and in the guest's own terms.
 
 use crate::analysis::Analysis;
-use crate::control::SAVED_HEADER_BYTES;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::module::Module;
 use crate::points::Point;
+use crate::staging::{Slot, Slots, Staged};
 use crate::types::ValueClass;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use wasmparser::Operator;
 
-/// Where the values of a function lie in its saved raw frames, in bytes from the start of the frame. Every local that some
-/// safepoint of the function saves has a place of its own, so that safepoints have stores in common whatever else each of them
-/// saves. Behind these places follow without gaps: live locals that have none (there are such only at a call that a clone checks
-/// because it was entered there), the operands, and when a call is in progress space for its results.
+/// Where the values of a function lie in its saved raw frames. Every local that some
+/// safepoint of the function saves has a slot of its own, so that safepoints have stores in common whatever else each of them
+/// saves. The slots behind go to live locals that have none (there are such only at a call that a clone checks
+/// because it was entered there), the operands, and when a call is in progress its results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     /// Locals, ascending, and where each lies.
-    locals: Vec<(u32, u32)>,
-    end: u32,
+    locals: Vec<(u32, Slot)>,
+    behind: Slots,
 }
 
 impl Places {
-    /// For a function that saves the `locals`, ascending, which are of these classes.
-    pub(crate) fn new(locals: impl Iterator<Item = (u32, ValueClass)>) -> Self {
-        let mut end = SAVED_HEADER_BYTES;
-        let place = |(local, class): (u32, ValueClass)| {
-            let start = end;
-            end += class.size_bytes();
-            (local, start)
-        };
-        let locals = locals.map(place).collect();
-        Self { locals, end }
+    /// For a function that saves the `locals`, ascending, which are of these classes, and frames that stage no more than `max`.
+    pub fn new(locals: impl Iterator<Item = (u32, ValueClass)>, max: Staged) -> Self {
+        let mut behind = Slots::new(max);
+        let locals = locals
+            .map(|(local, class)| (local, behind.give(class)))
+            .collect();
+        Self { locals, behind }
     }
 
     /// Where local `local` lies, if it has a place.
-    pub fn local(&self, local: u32) -> Option<u32> {
+    pub fn local(&self, local: u32) -> Option<Slot> {
         let index = self
             .locals
             .binary_search_by_key(&local, |(local, _)| *local)
@@ -44,27 +41,17 @@ impl Places {
         Some(self.locals[index].1)
     }
 
-    /// How many locals have one.
-    pub fn len(&self) -> usize {
-        self.locals.len()
-    }
-
-    /// Whether none has one.
-    pub fn is_empty(&self) -> bool {
-        self.locals.is_empty()
-    }
-
-    /// Where what has no place begins.
-    pub fn end(&self) -> u32 {
-        self.end
+    /// The slots of what has no place.
+    pub fn behind(&self) -> Slots {
+        self.behind
     }
 }
 
 /// The layouts at some points of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionLayouts {
-    /// What lies where in a saved frame.
-    pub places: Places,
+    /// The locals that some safepoint of the function saves, ascending.
+    pub saved: Vec<(u32, ValueClass)>,
     /// What a frame holds at each of the points asked for.
     pub points: Vec<PointLayout>,
 }
@@ -119,7 +106,7 @@ pub fn layouts(
         let ty = validator.get_local_type(*local);
         (*local, ty.map_or(ValueClass::I32, ValueClass::of))
     };
-    let places = Places::new(analysis.saved.iter().map(class));
+    let saved = analysis.saved.iter().map(class).collect();
     let mut found: HashMap<Point, PointLayout> = HashMap::new();
     let wanted: HashSet<Point> = points.iter().copied().collect();
     let mut operators = body.get_operators_reader()?;
@@ -177,7 +164,7 @@ pub fn layouts(
         })
     };
     let points = points.iter().map(layout).collect::<Result<_>>()?;
-    Ok(FunctionLayouts { places, points })
+    Ok(FunctionLayouts { saved, points })
 }
 
 fn call_type(module: &Module<'_>, operator: &Operator<'_>) -> Option<(Option<u32>, u32)> {

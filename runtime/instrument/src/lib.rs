@@ -13,7 +13,7 @@
 //! ```text
 //! i32.const 0  i32.load (request word)  i32.const 0  i32.lt_s
 //! if                                        ;; unlikely
-//!   i64.const (SITE, SIZE)  local.set $leaving
+//!   i64.const (SITE, BYTES)  local.set $leaving
 //!   …stores of what only this safepoint stores…
 //!   br $pad
 //! end
@@ -22,8 +22,10 @@
 //! Where many locals are stored at many safepoints the test is turned round, `i32.ge_s if else … end` (`emit/pads.rs` says why).
 //!
 //! What a function's safepoints have in common is behind its body: *pads*, each of which stores values that several safepoints
-//! store and goes on to another one, and the last of which, the root, stores the header, advances the save pointer and
+//! store and goes on to another one, and the last of which, the root, calls a helper that completes the frame and
 //! returns anything (`emit/pads.rs` says how they are chosen). A function with one safepoint has all of that in its place.
+//! To store a value is to set one of some added globals, if it is an integer or a reference, from where the helper copies it into
+//! the frame (`staging.rs`).
 //!
 //! Safepoints stand after each call that may come back unwinding, where the test serves as a poll as well; at the headers
 //! of loops that can go round without such a call; and at the entry of functions that can call each other in tail
@@ -71,6 +73,7 @@ mod plan;
 mod points;
 mod rewrite;
 mod scan;
+mod staging;
 mod types;
 mod versions;
 
@@ -84,6 +87,7 @@ pub use names::Name;
 pub use plan::Options;
 pub use points::Point;
 pub use rewrite::{Rewritten, rewrite};
+pub use staging::{Slot, Slots, Staged};
 pub use types::ValueClass;
 
 /// Names this version of the rewriter: what two versions with the same fingerprint make of a module is the same.

@@ -10,6 +10,7 @@ use crate::module::Module;
 use crate::names::Name;
 use crate::plan::Options;
 use crate::scan::{Summary, scan};
+use crate::staging::{STAGED_MAX, Staging};
 use crate::types::{self, ValueClass};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -128,6 +129,7 @@ impl<'a> Builder<'_, 'a> {
             let reader = wasmparser::GlobalSectionReader::new(self.reader(range))?;
             reencoded(FunctionIndices(self.module).parse_global_section(&mut globals, reader))?;
         }
+        add_staging_globals(&mut globals);
         output.section(&globals);
         output.section(&self.exports(summaries));
         output.section(&self.elements()?);
@@ -178,6 +180,10 @@ impl<'a> Builder<'_, 'a> {
             control_memory: self.indices.control_memory,
             request_memory: self.indices.request_memory,
             safepoint: self.indices.safepoint,
+            staging: Some(Staging {
+                globals: self.indices.staging,
+                push_frame: self.indices.push_frame,
+            }),
             save_reference: self.indices.savers,
             saved_references: self.indices.saved_references,
             dummies: self.indices.dummy_map(),
@@ -206,6 +212,7 @@ impl<'a> Builder<'_, 'a> {
             section.function(*ty);
         }
         section.function(indices.safepoint_type);
+        section.function(indices.push_frame_type);
         for (saver, ty) in indices.savers.iter().zip(indices.saver_types) {
             if saver.is_some() {
                 section.function(ty);
@@ -416,6 +423,7 @@ impl<'a> Builder<'_, 'a> {
             indices.hooks,
             indices.hook_type,
         ));
+        section.raw(&helpers::push_frame(control, indices.staging));
         let classes = [
             ValueClass::Function,
             ValueClass::Extern,
@@ -455,6 +463,30 @@ impl<'a> Builder<'_, 'a> {
         }
         section
     }
+}
+
+/// The globals in which values are staged.
+fn add_staging_globals(globals: &mut enc::GlobalSection) {
+    let mut add = |count: u32, val_type, zero| {
+        for _ in 0..count {
+            let ty = enc::GlobalType {
+                val_type,
+                mutable: true,
+                shared: false,
+            };
+            globals.global(ty, &zero);
+        }
+    };
+    add(
+        STAGED_MAX.i32s,
+        enc::ValType::I32,
+        enc::ConstExpr::i32_const(0),
+    );
+    add(
+        STAGED_MAX.i64s,
+        enc::ValType::I64,
+        enc::ConstExpr::i64_const(0),
+    );
 }
 
 /// The type of the control memory, and of the request memory.

@@ -2,14 +2,14 @@
 //!
 //! Most of what the safepoints of a function store is the same: the same locals, not written in between, at the same
 //! places of the frame. So pads are the paths of a tree. What many safepoints store lies near its root, what one alone
-//! stores lies at the safepoint itself, and all end at the root, which writes the header and returns:
+//! stores lies at the safepoint itself, and all end at the root, which lets a helper complete the frame and returns (see [`crate::staging`] for what a store is):
 //!
 //! ```text
 //! block $root  block $pad1  block $pad2 …
-//!   block $body (results) … i64.const (SITE, SIZE)  local.set $leaving  …own stores…  br $pad2 … end  return
+//!   block $body (results) … i64.const (SITE, BYTES)  local.set $leaving  …own stores…  br $pad2 … end  return
 //! end …stores…  br $pad1
 //! end …stores…
-//! end …stores…  header  save pointer += SIZE  …any results…
+//! end …stores…  push the frame  …any results…
 //! ```
 //!
 //! Only stores of the same version of a local are taken for the same: where several values could arrive, compilers would
@@ -26,17 +26,22 @@
 mod tree;
 
 use super::Emitter;
-use crate::control::{SAVE_POINTER, SAVED_SITE};
+use crate::control::{SAVE_POINTER, SAVED_FUNCTION, SAVED_HEADER_BYTES, SAVED_SITE};
 use crate::helpers;
+use crate::layout::Places;
+use crate::staging::{Slot, Staged};
 use crate::types::ValueClass;
 use tree::Tree;
 use wasm_encoder as enc;
 
+/// From so many stores on, those of all safepoints counted, a function stages values.
+const STORES_STAGED: usize = 24;
+
 /// A value that a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stored {
-    /// Where in the frame, in bytes.
-    pub offset: u32,
+    /// Where in the frame.
+    pub slot: Slot,
     pub local: u32,
     /// Two values of a local are known to be equal if they have the same version.
     pub version: u64,
@@ -50,9 +55,10 @@ pub(super) struct Leaving {
     pub test_bytes: Option<usize>,
     /// How many labels there are from its cold path out to that of the body, which counts.
     pub depth: u32,
-    /// What the frame says of the place, and the frame's size in bytes.
+    /// What the frame says of the place.
     pub site: u32,
-    pub size: u32,
+    /// How much of it is stored directly, in bytes; if nothing is staged, with the header.
+    pub bytes: u32,
     pub values: Vec<Stored>,
 }
 
@@ -86,21 +92,22 @@ impl Pads {
 impl Emitter<'_, '_, '_> {
     /// Puts the cold paths into the code written and the pads behind it.
     pub(super) fn finish_pads(&mut self) {
-        let leaving = std::mem::take(&mut self.pads).leaving;
+        let mut leaving = std::mem::take(&mut self.pads).leaving;
+        let staged = self.choose_staged(&mut leaving);
         match &leaving[..] {
             [] => {}
-            [alone] => self.insert_alone(alone),
-            _ => self.insert(&leaving),
+            [alone] => self.insert_alone(alone, staged),
+            _ => self.insert(&leaving, staged),
         }
     }
 
     /// The only safepoint needs no way to its pad.
-    fn insert_alone(&mut self, alone: &Leaving) {
+    fn insert_alone(&mut self, alone: &Leaving, staged: Staged) {
         let body = std::mem::take(&mut self.code);
         let hints = std::mem::take(&mut self.hints);
         self.code.extend_from_slice(&body[..alone.at]);
         self.name_site(alone);
-        self.write_root(&alone.values);
+        self.write_root(&alone.values, staged);
         self.sink().return_();
         let shift = (self.code.len() - alone.at) as u32;
         self.code.extend_from_slice(&body[alone.at..]);
@@ -118,7 +125,7 @@ impl Emitter<'_, '_, '_> {
             .collect();
     }
 
-    fn insert(&mut self, leaving: &[Leaving]) {
+    fn insert(&mut self, leaving: &[Leaving], staged: Staged) {
         let values: Vec<&[Stored]> = leaving.iter().map(|from| &from.values[..]).collect();
         let tree = Tree::new(&values);
         let turns_tests = tree.is_crowded();
@@ -149,7 +156,7 @@ impl Emitter<'_, '_, '_> {
             }
             copied = from.at;
             self.name_site(from);
-            self.write_stores(own);
+            self.write_stores(own, staged);
             let label = from.depth + (tree.pads.len() - 1 - pad) as u32;
             self.sink().br(label);
         }
@@ -160,13 +167,13 @@ impl Emitter<'_, '_, '_> {
         self.sink().return_();
         for (number, pad) in tree.pads.iter().enumerate().skip(1).rev() {
             self.sink().end();
-            self.write_stores(&pad.stores);
+            self.write_stores(&pad.stores, staged);
             if pad.parent + 1 != number {
                 self.sink().br((number - 1 - pad.parent) as u32);
             }
         }
         self.sink().end();
-        self.write_root(&tree.pads[0].stores);
+        self.write_root(&tree.pads[0].stores, staged);
         self.sink().end();
     }
 
@@ -188,59 +195,68 @@ impl Emitter<'_, '_, '_> {
     }
 
     fn name_site(&mut self, from: &Leaving) {
-        let word = u64::from(from.site) | u64::from(from.size) << 32;
+        let word = u64::from(from.site) | u64::from(from.bytes) << 32;
         let local = self.locals.leaving();
         self.sink().i64_const(word as i64).local_set(local);
     }
 
-    /// Stores values into the frame at the save pointer. That the control memory is full shows as a trap.
-    fn write_stores(&mut self, stores: &[Stored]) {
-        if stores.is_empty() {
-            return;
-        }
+    /// Stages values, or stores them into the frame at the save pointer. That the control memory is full shows as a trap.
+    fn write_stores(&mut self, stores: &[Stored], staged: Staged) {
+        let is_direct = |stored: &Stored| matches!(stored.slot, Slot::Direct(_));
         let address = self.locals.scratch();
-        let save_pointer = self.memory(SAVE_POINTER);
-        self.sink()
-            .i32_const(0)
-            .i32_load(save_pointer)
-            .local_set(address);
-        self.write_stores_at(address, stores);
-    }
-
-    fn write_stores_at(&mut self, address: u32, stores: &[Stored]) {
-        let (control_memory, savers) = (self.around.control_memory, self.around.save_reference);
+        if stores.iter().any(is_direct) {
+            let save_pointer = self.memory(SAVE_POINTER);
+            self.sink()
+                .i32_const(0)
+                .i32_load(save_pointer)
+                .local_set(address);
+        }
+        let (staging, savers) = (self.around.staging, self.around.save_reference);
         for stored in stores {
             let class: ValueClass = self.locals.class(stored.local);
-            helpers::store_value(
-                &mut self.sink(),
-                control_memory,
-                address,
-                stored.local,
-                class,
-                stored.offset,
-                savers,
-            );
+            let global = staging.and_then(|staging| staging.global(stored.slot));
+            if let Some(global) = global {
+                let mut sink = self.sink();
+                helpers::get_stored(&mut sink, stored.local, class, savers);
+                sink.global_set(global);
+                continue;
+            }
+            let at = self.memory(SAVED_HEADER_BYTES + stored.slot.offset(staged));
+            helpers::store_value(&mut self.sink(), at, address, stored.local, class, savers);
         }
     }
 
-    /// `address = save pointer; store; store header; save pointer += size; any results`
-    fn write_root(&mut self, stores: &[Stored]) {
-        let (address, leaving) = (self.locals.scratch(), self.locals.leaving());
+    /// `…stores…  complete the frame  …any results…`
+    fn write_root(&mut self, stores: &[Stored], staged: Staged) {
+        self.write_stores(stores, staged);
+        let leaving = self.locals.leaving();
+        let function = u64::from(self.function) | u64::from(staged.to_word()) << 32;
+        match self.around.staging {
+            Some(staging) if staged != Staged::default() => {
+                self.sink()
+                    .i64_const(function as i64)
+                    .local_get(leaving)
+                    .call(staging.push_frame);
+            }
+            _ => self.write_header(function, leaving),
+        }
+        self.default_results();
+    }
+
+    /// The header of a frame of which nothing was staged: `address = save pointer; function; site, size; save pointer += size`
+    fn write_header(&mut self, function: u64, leaving: u32) {
+        let address = self.locals.scratch();
         let (save_pointer, function_at, site_at) = (
             self.memory(SAVE_POINTER),
-            self.memory(0),
+            self.memory(SAVED_FUNCTION),
             self.memory(SAVED_SITE),
         );
-        self.sink()
-            .i32_const(0)
-            .i32_load(save_pointer)
-            .local_set(address);
-        self.write_stores_at(address, stores);
-        let function = self.function;
         let mut sink = self.sink();
-        sink.local_get(address)
-            .i32_const(function as i32)
-            .i32_store(function_at);
+        sink.i32_const(0)
+            .i32_load(save_pointer)
+            .local_tee(address)
+            .i64_const(function as i64)
+            .i64_store(function_at);
         sink.local_get(address)
             .local_get(leaving)
             .i64_store(site_at);
@@ -252,6 +268,44 @@ impl Emitter<'_, '_, '_> {
             .i32_wrap_i64()
             .i32_add()
             .i32_store(save_pointer);
-        self.default_results();
+    }
+
+    /// Has few values stored directly. Returns how many of a frame are staged, at most.
+    fn choose_staged(&self, leaving: &mut [Leaving]) -> Staged {
+        let stores: usize = leaving.iter().map(|from| from.values.len()).sum();
+        let staged = self.staged(leaving);
+        if stores >= STORES_STAGED && staged != Staged::default() {
+            return staged;
+        }
+        let saved = self.analysis.saved.iter();
+        let classes = saved.map(|local| (*local, self.locals.class(*local)));
+        let places = Places::new(classes, Staged::default());
+        for from in leaving {
+            let mut behind = places.behind();
+            for stored in &mut from.values {
+                let place = places.local(stored.local);
+                let class = self.locals.class(stored.local);
+                stored.slot = place.unwrap_or_else(|| behind.give(class));
+            }
+            from.bytes = SAVED_HEADER_BYTES + behind.direct_bytes();
+        }
+        Staged::default()
+    }
+
+    /// How many values frames of this function stage, at most.
+    fn staged(&self, leaving: &[Leaving]) -> Staged {
+        let stored = leaving.iter().flat_map(|from| &from.values);
+        let up_to = stored.map(|stored| match stored.slot {
+            Slot::I32(number) => Staged {
+                i32s: number + 1,
+                i64s: 0,
+            },
+            Slot::I64(number) => Staged {
+                i32s: 0,
+                i64s: number + 1,
+            },
+            Slot::Direct(_) => Staged::default(),
+        });
+        up_to.fold(self.places.behind().staged(), Staged::max)
     }
 }

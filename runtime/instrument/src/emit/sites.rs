@@ -18,8 +18,8 @@ const ON_THE_WAY_BACK: u64 = 1 << 63;
 pub(super) struct Frame {
     /// Names the safepoint: an offset in the original module.
     site: u32,
-    /// In bytes, its header included.
-    size: u32,
+    /// So much of it is stored directly, in bytes.
+    direct_bytes: u32,
     values: Vec<Stored>,
 }
 
@@ -68,16 +68,12 @@ impl<'a> Emitter<'_, '_, 'a> {
         // A value differs from what it is in an earlier copy of the same code.
         let copy = u64::from(self.copies) << 32;
         let mut values = Vec::new();
-        let mut size = self.places.end();
+        let mut behind = self.places.behind();
         for &local in live.at(point).unwrap_or_default() {
             let version = self.versions.at(constructs, local, offset);
-            let place = self.places.local(local).unwrap_or_else(|| {
-                let start = size;
-                size += self.locals.class(local).size_bytes();
-                start
-            });
+            let place = self.places.local(local);
             values.push(Stored {
-                offset: place,
+                slot: place.unwrap_or_else(|| behind.give(self.locals.class(local))),
                 local,
                 version: copy | u64::from(version.max(self.entered)),
             });
@@ -85,13 +81,16 @@ impl<'a> Emitter<'_, '_, 'a> {
         for (local, class) in self.parked_below(height) {
             let version = copy | u64::from(self.locals.parked_at(local));
             values.push(Stored {
-                offset: size,
+                slot: behind.give(class),
                 local,
                 version,
             });
-            size += class.size_bytes();
         }
-        Frame { site, size, values }
+        Frame {
+            site,
+            direct_bytes: behind.direct_bytes(),
+            values,
+        }
     }
 
     /// A safepoint that only has to leave when the program is unwinding, unless safepoints are to be counted.
@@ -125,7 +124,7 @@ impl<'a> Emitter<'_, '_, 'a> {
 
     /// `if request word < 0 { leave }`
     ///
-    /// Nothing is called, and nothing comes back, so that the hot code has to hold no value anywhere for its sake.
+    /// Nothing comes back, so that the hot code has to hold no value anywhere for its sake.
     fn leave(&mut self, frame: Frame) {
         let request = helpers::at(self.around.request_memory, REQUEST_WORD);
         self.sink().i32_const(0).i32_load(request).i32_const(0);
@@ -141,7 +140,7 @@ impl<'a> Emitter<'_, '_, 'a> {
             test_bytes,
             depth: self.nest + nest,
             site: frame.site,
-            size: frame.size,
+            bytes: frame.direct_bytes,
             values: frame.values,
         });
     }

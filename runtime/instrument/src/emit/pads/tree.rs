@@ -136,11 +136,12 @@ fn shared_first(values: &[&[Stored]]) -> Vec<Ordered> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::staging::Slot;
 
     /// Safepoints that store `locals` locals each, which are written before each safepoint or never.
     fn tree(safepoints: u64, locals: u32, are_written: bool) -> Tree {
         let stored = |safepoint: u64, local: u32| Stored {
-            offset: local * 4,
+            slot: Slot::Direct(local * 4),
             local,
             version: if are_written { safepoint } else { 0 },
         };

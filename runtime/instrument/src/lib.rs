@@ -22,10 +22,10 @@
 //! Where many locals are stored at many safepoints the test is turned round, `i32.ge_s if else … end` (`emit/pads.rs` says why).
 //!
 //! What a function's safepoints have in common is behind its body: *pads*, each of which stores values that several safepoints
-//! store and goes on to another one, and the last of which, the root, calls a helper that completes the frame and
+//! store and goes on to another one, and the last of which, the root, completes the frame and
 //! returns anything (`emit/pads.rs` says how they are chosen). A function with one safepoint has all of that in its place.
-//! To store a value is to set one of some added globals, if it is an integer or a reference, from where the helper copies it into
-//! the frame (`staging.rs`).
+//! In functions that store much, to store an integer or a reference is to set one of some added globals, from where a helper copies
+//! it into the frame (`staging.rs`).
 //!
 //! Safepoints stand after each call that may come back unwinding, where the test serves as a poll as well; at the headers
 //! of loops that can go round without such a call; and at the entry of functions that can call each other in tail

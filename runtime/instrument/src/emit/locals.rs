@@ -94,7 +94,8 @@ impl Locals {
             .get_or_insert_with(|| add(types, enc::ValType::I32))
     }
 
-    /// An i64 local that holds, on the way to the root of the pads, the site that is left and above it how much of the frame is stored directly.
+    /// An i64 local that holds, on the way to the root of the pads, the site that is left, and above it how much of the frame is
+    /// stored directly or, if nothing is staged, the size of the frame.
     pub fn leaving(&mut self) -> u32 {
         let types = &mut self.types;
         *self

@@ -2,14 +2,15 @@
 //!
 //! Most of what the safepoints of a function store is the same: the same locals, not written in between, at the same
 //! places of the frame. So pads are the paths of a tree. What many safepoints store lies near its root, what one alone
-//! stores lies at the safepoint itself, and all end at the root, which lets a helper complete the frame and returns (see [`crate::staging`] for what a store is):
+//! stores lies at the safepoint itself, and all end at the root, which completes the frame, through a helper if values are staged
+//! (see [`crate::staging`] for what a store is), and returns:
 //!
 //! ```text
 //! block $root  block $pad1  block $pad2 …
 //!   block $body (results) … i64.const (SITE, BYTES)  local.set $leaving  …own stores…  br $pad2 … end  return
 //! end …stores…  br $pad1
 //! end …stores…
-//! end …stores…  push the frame  …any results…
+//! end …stores…  complete the frame  …any results…
 //! ```
 //!
 //! Only stores of the same version of a local are taken for the same: where several values could arrive, compilers would

@@ -13,7 +13,7 @@
 //! - No way around a loop, and no cycle of tail calls, is without a safepoint.
 //! - What is no code is there and at its index.
 //!
-//! Not shown: what the few helper functions do, which are the same for all modules (one of them copies values into frames), and that loop-free code does not
+//! Not shown: what the few helper functions do, which are the same for all modules, except the one that completes frames, and that loop-free code does not
 //! take too long between safepoints.
 
 mod clones;
@@ -101,6 +101,7 @@ impl<'a> Checker<'a> {
     /// [`Error::Code`] says where a function differs from the original, [`Error::Invalid`] that one is not valid.
     pub fn check(&self) -> Result<usize> {
         let imported = self.original.imported_functions;
+        imports::verify_push_frame(&self.context, &self.main)?;
         for import in 0..imported {
             imports::verify_wrapper(&self.context, &self.original, &self.main, import)?;
         }

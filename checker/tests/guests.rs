@@ -4,6 +4,8 @@
 mod common;
 #[path = "../../runtime/tests/common/interpreter.rs"]
 mod interpreter;
+#[path = "../../runtime/tests/common/wide.rs"]
+mod wide;
 
 use common::{Checked, check, check_pairs, modules};
 use wasmparser::{Operator, Parser, Payload};
@@ -71,4 +73,16 @@ fn a_function_with_many_locals_that_many_safepoints_store_is_what_it_was() {
     check(&wasm, &mut checked).unwrap_or_else(|error| panic!("{error}"));
     assert!(beside > 200, "{beside}");
     assert!(checked.points > 400 && checked.refused == 0, "{checked:?}");
+}
+
+#[test]
+fn functions_whose_frames_hold_more_than_can_be_staged_are_what_they_were() {
+    let mut checked = Checked::default();
+    for values in wide::around_the_limits() {
+        let wasm = wat::parse_str(wide::wide(values)).expect("it is text");
+        if let Err(error) = check(&wasm, &mut checked) {
+            panic!("{values:?}: {error}");
+        }
+    }
+    assert_eq!(checked.refused, 0, "{checked:?}");
 }

@@ -11,7 +11,7 @@ use crate::program::Program;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use wsnap_instrument::control::{
-    RESTORE_HEADER_BYTES, SAVED_HEADER_BYTES, SAVED_SITE, SAVED_SIZE, SAVED_STAGED,
+    RESTORE_HEADER_BYTES, SAVED_FUNCTION, SAVED_HEADER_BYTES, SAVED_SITE, SAVED_SIZE, SAVED_STAGED,
 };
 use wsnap_instrument::{CloneRequest, Module, Places, Point, PointLayout, Staged, ValueClass};
 
@@ -126,7 +126,7 @@ fn locate(mut bytes: &[u8]) -> Result<Vec<Located<'_>>> {
             .filter(|frame| frame.len() >= SAVED_HEADER_BYTES as usize);
         let frame = frame.ok_or_else(|| corrupt("a frame has no room"))?;
         located.push(Located {
-            function: word(frame, 0)?,
+            function: word(frame, SAVED_FUNCTION as usize)?,
             site: word(frame, SAVED_SITE as usize)?,
             staged: Staged::from_word(word(frame, SAVED_STAGED as usize)?),
             values: &frame[SAVED_HEADER_BYTES as usize..],

@@ -4,10 +4,9 @@ mod common;
 #[path = "common/guests.rs"]
 mod guests;
 
-use common::{Output, engine, resume, seen, start, whole};
+use common::{Output, engine, resume, seen, start, stored, whole};
 use guests::{guest, text_guests};
 use std::path::PathBuf;
-use wsnap::snapshots::Store;
 use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};
 
 /// Runs a module, going on in place at each of `stops`, which are numbers of safepoints.
@@ -22,31 +21,6 @@ fn in_place(program: &Program, call: &Call, stops: impl Iterator<Item = u64>) ->
             Outcome::Suspended(_) => {}
             outcome => return seen(instance, outcome, output),
         }
-    }
-    let outcome = instance.run().expect("the program goes on");
-    seen(instance, outcome, output)
-}
-
-/// Runs a module, storing it at each of `stops` and resuming from the image with the next of `programs`.
-fn stored(programs: &[Program], call: &Call, stops: impl Iterator<Item = u64>) -> common::Seen {
-    let directory = tempfile::tempdir().expect("there is room for a store");
-    let store = Store::open(directory.path().join("store")).expect("a store can be made");
-    let output = Output::new();
-    let mut instance = start(&programs[0], call.clone(), &output, false);
-    for (turn, stop) in stops.enumerate() {
-        instance
-            .stop_at_safepoint(stop)
-            .expect("its safepoints can be counted");
-        match instance.run().expect("the program goes on") {
-            Outcome::Suspended(_) => {}
-            outcome => return seen(instance, outcome, output),
-        }
-        let id = instance
-            .snapshot()
-            .expect("it can be stored")
-            .store(&store)
-            .expect("the store takes it");
-        instance = resume(&programs[(turn + 1) % programs.len()], &store, id, &output);
     }
     let outcome = instance.run().expect("the program goes on");
     seen(instance, outcome, output)
@@ -87,7 +61,7 @@ fn text_guests_are_stored_and_resumed_at_their_first_safepoints() {
         let call = Call::command();
         let stops = std::iter::repeat_n(1, 60);
         assert_eq!(
-            stored(&[program], &call, stops),
+            stored(&[program], &call, stops).0,
             whole(&wasm, &call),
             "{}",
             path.display()
@@ -109,7 +83,7 @@ fn text_guests_alternate_between_this_machine_and_pulley() {
         let call = Call::command();
         let stops = (1..60).map(|turn| turn * turn);
         assert_eq!(
-            stored(&programs, &call, stops),
+            stored(&programs, &call, stops).0,
             whole(&wasm, &call),
             "{}",
             path.display()
@@ -124,7 +98,7 @@ fn a_compiled_program_is_stored_at_scattered_safepoints() {
     let program = Program::new(&engine, wasm.clone()).expect("the guest compiles");
     let stops = (0..40u64).map(|turn| 1 + (turn * 7919) % 5003);
     assert_eq!(
-        stored(&[program], &Call::command(), stops),
+        stored(&[program], &Call::command(), stops).0,
         whole(&wasm, &Call::command())
     );
 }
@@ -148,7 +122,7 @@ fn an_image_resumes_under_another_rewriting() {
         let stops = (1..50).map(|turn| turn * 3);
         let programs = [program(&redundant), program(&plain)];
         assert_eq!(
-            stored(&programs, &call, stops),
+            stored(&programs, &call, stops).0,
             whole(&wasm, &call),
             "{}",
             path.display()
@@ -178,7 +152,7 @@ fn an_operand_within_an_if_keeps_its_value_when_the_test_was_at_its_height() {
         whole(wasm, &call)
     );
     assert_eq!(
-        stored(&[program], &call, std::iter::repeat_n(1, 10)),
+        stored(&[program], &call, std::iter::repeat_n(1, 10)).0,
         whole(wasm, &call)
     );
 }

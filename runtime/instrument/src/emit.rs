@@ -23,11 +23,10 @@ mod unroll;
 use crate::analysis::Analysis;
 use crate::error::{Error, Result};
 use crate::helpers;
-use crate::layout::Places;
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::points::Point;
-use crate::staging::{STAGED_MAX, Staged, Staging};
+use crate::staging::Staging;
 use crate::types::{self, TypeSpace, ValueClass};
 use crate::versions::Versions;
 use control::Control;
@@ -223,7 +222,6 @@ struct Emitter<'e, 'm, 'a> {
     dead_depth: u32,
     targets: Targets,
     pads: Pads,
-    places: Places,
     versions: Versions,
     /// In a clone: whether what is written next can be reached from behind a target; see `reach.rs`.
     behind_target: bool,
@@ -250,11 +248,6 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
         let versions = Versions::new(&analysis.constructs, &analysis.writes);
         let validator = new_validator(module, function)?;
         let locals = Locals::new(module, function, as_clone)?;
-        let saved = analysis.saved.iter();
-        let places = Places::new(
-            saved.map(|local| (*local, locals.class(*local))),
-            around.staging.map_or(Staged::default(), |_| STAGED_MAX),
-        );
         let mut emitter = Self {
             around,
             module,
@@ -276,7 +269,6 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             dead_depth: 0,
             targets,
             pads: Pads::default(),
-            places,
             versions,
             behind_target: false,
             entered: 0,

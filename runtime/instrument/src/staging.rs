@@ -137,3 +137,64 @@ impl Slots {
         self.direct
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASSES: [ValueClass; 5] = [
+        ValueClass::I32,
+        ValueClass::I64,
+        ValueClass::F64,
+        ValueClass::Extern,
+        ValueClass::V128,
+    ];
+
+    /// The slots of values of these classes.
+    fn slots(classes: &[ValueClass], max: Staged) -> (Vec<Slot>, Slots) {
+        let mut slots = Slots::new(max);
+        let given = classes.iter().map(|class| slots.give(*class)).collect();
+        (given, slots)
+    }
+
+    #[test]
+    fn who_knows_only_how_many_were_staged_finds_the_same_slots() {
+        for length in 0..200 {
+            for step in 1..7 {
+                let class = |place: usize| CLASSES[place * step % 7 % CLASSES.len()];
+                let classes: Vec<ValueClass> = (0..length).map(class).collect();
+                let (given, written) = slots(&classes, STAGED_MAX);
+                let word = written.staged().to_word();
+                assert_eq!(Staged::from_word(word), written.staged());
+                let (found, read) = slots(&classes, Staged::from_word(word));
+                assert_eq!(given, found);
+                assert_eq!(written.direct_bytes(), read.direct_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn slots_lie_side_by_side() {
+        for length in 0..200 {
+            let classes: Vec<ValueClass> = (0..length)
+                .map(|place| CLASSES[place % CLASSES.len()])
+                .collect();
+            let (given, slots) = slots(&classes, STAGED_MAX);
+            let staged = slots.staged();
+            let mut bytes: Vec<u32> = given
+                .iter()
+                .zip(&classes)
+                .flat_map(|(slot, class)| {
+                    let offset = slot.offset(staged);
+                    offset..offset + class.size_bytes()
+                })
+                .collect();
+            bytes.sort_unstable();
+            assert!(
+                bytes
+                    .into_iter()
+                    .eq(0..staged.size_bytes() + slots.direct_bytes())
+            );
+        }
+    }
+}

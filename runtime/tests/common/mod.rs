@@ -7,7 +7,7 @@ use wsnap::wasi::{Grants, SavedState, StandardStreams, Stdio, Wasi, WasiConfig};
 use wsnap::{Call, Engine, EngineConfig, Instance, Options, Outcome, Program, WASI_SECTION};
 
 /// What a run leaves behind.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     pub output: String,
     pub ending: String,
@@ -117,6 +117,35 @@ pub fn seen(mut instance: Instance, outcome: Outcome, output: Output) -> Seen {
         ending,
         memory,
     }
+}
+
+/// Runs a program, storing it at each of `stops`, which count safepoints, and resuming from the image with the next of
+/// `programs`. Says also how often it was stopped before it ended.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn stored(
+    programs: &[Program],
+    call: &Call,
+    stops: impl Iterator<Item = u64>,
+) -> (Seen, usize) {
+    let directory = tempfile::tempdir().expect("there is room for a store");
+    let store = Store::open(directory.path().join("store")).expect("a store can be made");
+    let output = Output::new();
+    let mut instance = start(&programs[0], call.clone(), &output, false);
+    let mut stopped = 0;
+    for stop in stops {
+        instance
+            .stop_at_safepoint(stop)
+            .expect("its safepoints can be counted");
+        match instance.run().expect("the program goes on") {
+            Outcome::Suspended(_) => stopped += 1,
+            outcome => return (seen(instance, outcome, output), stopped),
+        }
+        let snapshot = instance.snapshot().expect("it can be stored");
+        let id = snapshot.store(&store).expect("the store takes it");
+        instance = resume(&programs[stopped % programs.len()], &store, id, &output);
+    }
+    let outcome = instance.run().expect("the program goes on");
+    (seen(instance, outcome, output), stopped)
 }
 
 /// Runs a module without stops and unrewritten.

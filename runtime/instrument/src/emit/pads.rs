@@ -30,7 +30,7 @@ use super::Emitter;
 use crate::control::{SAVE_POINTER, SAVED_FUNCTION, SAVED_HEADER_BYTES, SAVED_SITE};
 use crate::helpers;
 use crate::layout::Places;
-use crate::staging::{Slot, Staged};
+use crate::staging::{STAGED_MAX, Slot, Staged};
 use crate::types::ValueClass;
 use tree::Tree;
 use wasm_encoder as enc;
@@ -38,14 +38,19 @@ use wasm_encoder as enc;
 /// From so many stores on, those of all safepoints counted, a function stages values.
 const STORES_STAGED: usize = 24;
 
-/// A value that a frame holds.
+/// A value that a safepoint saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stored {
-    /// Where in the frame.
-    pub slot: Slot,
+pub(super) struct Saved {
     pub local: u32,
     /// Two values of a local are known to be equal if they have the same version.
     pub version: u64,
+}
+
+/// A value that is stored into a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stored {
+    slot: Slot,
+    saved: Saved,
 }
 
 /// A safepoint from which an activation leaves.
@@ -58,9 +63,18 @@ pub(super) struct Leaving {
     pub depth: u32,
     /// What the frame says of the place.
     pub site: u32,
-    /// How much of it is stored directly, in bytes; if nothing is staged, with the header.
-    pub bytes: u32,
-    pub values: Vec<Stored>,
+    /// What the frame holds, in the order of the slots.
+    pub values: Vec<Saved>,
+}
+
+/// How the frames of a function are stored.
+struct Frames {
+    /// So many values are staged at most.
+    staged: Staged,
+    /// What each safepoint stores.
+    stores: Vec<Vec<Stored>>,
+    /// How much of it is stored directly, in bytes.
+    direct_bytes: Vec<u32>,
 }
 
 /// The pads of a function.
@@ -93,22 +107,52 @@ impl Pads {
 impl Emitter<'_, '_, '_> {
     /// Puts the cold paths into the code written and the pads behind it.
     pub(super) fn finish_pads(&mut self) {
-        let mut leaving = std::mem::take(&mut self.pads).leaving;
-        let staged = self.choose_staged(&mut leaving);
+        let leaving = std::mem::take(&mut self.pads).leaving;
+        let frames = self.lay_out(&leaving);
         match &leaving[..] {
             [] => {}
-            [alone] => self.insert_alone(alone, staged),
-            _ => self.insert(&leaving, staged),
+            [alone] => self.insert_alone(alone, &frames),
+            _ => self.insert(&leaving, &frames),
         }
     }
 
+    /// Gives the values of all frames their slots.
+    fn lay_out(&self, leaving: &[Leaving]) -> Frames {
+        let stores: usize = leaving.iter().map(|from| from.values.len()).sum();
+        let max = match self.around.staging {
+            Some(_) if stores >= STORES_STAGED => STAGED_MAX,
+            _ => Staged::default(),
+        };
+        let saved = self.analysis.saved.iter();
+        let classes = saved.map(|local| (*local, self.locals.class(*local)));
+        let places = Places::new(classes, max);
+        let mut frames = Frames {
+            staged: places.behind().staged(),
+            stores: Vec::with_capacity(leaving.len()),
+            direct_bytes: Vec::with_capacity(leaving.len()),
+        };
+        for from in leaving {
+            let mut behind = places.behind();
+            let stored = |saved: &Saved| Stored {
+                slot: places
+                    .local(saved.local)
+                    .unwrap_or_else(|| behind.give(self.locals.class(saved.local))),
+                saved: *saved,
+            };
+            frames.stores.push(from.values.iter().map(stored).collect());
+            frames.staged = frames.staged.max(behind.staged());
+            frames.direct_bytes.push(behind.direct_bytes());
+        }
+        frames
+    }
+
     /// The only safepoint needs no way to its pad.
-    fn insert_alone(&mut self, alone: &Leaving, staged: Staged) {
+    fn insert_alone(&mut self, alone: &Leaving, frames: &Frames) {
         let body = std::mem::take(&mut self.code);
         let hints = std::mem::take(&mut self.hints);
         self.code.extend_from_slice(&body[..alone.at]);
-        self.name_site(alone);
-        self.write_root(&alone.values, staged);
+        self.name_site(alone.site, frames.staged, frames.direct_bytes[0]);
+        self.write_root(&frames.stores[0], frames.staged);
         self.sink().return_();
         let shift = (self.code.len() - alone.at) as u32;
         self.code.extend_from_slice(&body[alone.at..]);
@@ -126,9 +170,8 @@ impl Emitter<'_, '_, '_> {
             .collect();
     }
 
-    fn insert(&mut self, leaving: &[Leaving], staged: Staged) {
-        let values: Vec<&[Stored]> = leaving.iter().map(|from| &from.values[..]).collect();
-        let tree = Tree::new(&values);
+    fn insert(&mut self, leaving: &[Leaving], frames: &Frames) {
+        let tree = Tree::new(&frames.stores);
         let turns_tests = tree.is_crowded();
         let body = std::mem::take(&mut self.code);
         let mut hints = std::mem::take(&mut self.hints).into_iter().peekable();
@@ -140,7 +183,8 @@ impl Emitter<'_, '_, '_> {
         }
         sink.block(results);
         let mut copied = 0;
-        for (from, (own, pad)) in leaving.iter().zip(&tree.leaves) {
+        let bytes = &frames.direct_bytes;
+        for ((from, bytes), (own, pad)) in leaving.iter().zip(bytes).zip(&tree.leaves) {
             let shift = (self.code.len() - copied) as u32;
             while let Some((offset, likely)) = hints.next_if(|hint| (hint.0 as usize) < from.at) {
                 self.hints.push((offset + shift, likely));
@@ -156,8 +200,8 @@ impl Emitter<'_, '_, '_> {
                 None => self.code.extend_from_slice(&body[copied..from.at]),
             }
             copied = from.at;
-            self.name_site(from);
-            self.write_stores(own, staged);
+            self.name_site(from.site, frames.staged, *bytes);
+            self.write_stores(own, frames.staged);
             let label = from.depth + (tree.pads.len() - 1 - pad) as u32;
             self.sink().br(label);
         }
@@ -168,13 +212,13 @@ impl Emitter<'_, '_, '_> {
         self.sink().return_();
         for (number, pad) in tree.pads.iter().enumerate().skip(1).rev() {
             self.sink().end();
-            self.write_stores(&pad.stores, staged);
+            self.write_stores(&pad.stores, frames.staged);
             if pad.parent + 1 != number {
                 self.sink().br((number - 1 - pad.parent) as u32);
             }
         }
         self.sink().end();
-        self.write_root(&tree.pads[0].stores, staged);
+        self.write_root(&tree.pads[0].stores, frames.staged);
         self.sink().end();
     }
 
@@ -195,8 +239,14 @@ impl Emitter<'_, '_, '_> {
         self.sink().if_(enc::BlockType::Empty).else_();
     }
 
-    fn name_site(&mut self, from: &Leaving) {
-        let word = u64::from(from.site) | u64::from(from.bytes) << 32;
+    /// Says which safepoint it is, and how long its frame is without what is staged: the helper knows of the header.
+    fn name_site(&mut self, site: u32, staged: Staged, direct_bytes: u32) {
+        let bytes = if staged == Staged::default() {
+            SAVED_HEADER_BYTES + direct_bytes
+        } else {
+            direct_bytes
+        };
+        let word = u64::from(site) | u64::from(bytes) << 32;
         let local = self.locals.leaving();
         self.sink().i64_const(word as i64).local_set(local);
     }
@@ -213,17 +263,17 @@ impl Emitter<'_, '_, '_> {
                 .local_set(address);
         }
         let (staging, savers) = (self.around.staging, self.around.save_reference);
-        for stored in stores {
-            let class: ValueClass = self.locals.class(stored.local);
-            let global = staging.and_then(|staging| staging.global(stored.slot));
+        for Stored { slot, saved } in stores {
+            let class: ValueClass = self.locals.class(saved.local);
+            let global = staging.and_then(|staging| staging.global(*slot));
             if let Some(global) = global {
                 let mut sink = self.sink();
-                helpers::get_stored(&mut sink, stored.local, class, savers);
+                helpers::get_stored(&mut sink, saved.local, class, savers);
                 sink.global_set(global);
                 continue;
             }
-            let at = self.memory(SAVED_HEADER_BYTES + stored.slot.offset(staged));
-            helpers::store_value(&mut self.sink(), at, address, stored.local, class, savers);
+            let at = self.memory(SAVED_HEADER_BYTES + slot.offset(staged));
+            helpers::store_value(&mut self.sink(), at, address, saved.local, class, savers);
         }
     }
 
@@ -269,44 +319,5 @@ impl Emitter<'_, '_, '_> {
             .i32_wrap_i64()
             .i32_add()
             .i32_store(save_pointer);
-    }
-
-    /// Has few values stored directly. Returns how many of a frame are staged, at most.
-    fn choose_staged(&self, leaving: &mut [Leaving]) -> Staged {
-        let stores: usize = leaving.iter().map(|from| from.values.len()).sum();
-        let staged = self.staged(leaving);
-        if stores >= STORES_STAGED && staged != Staged::default() {
-            return staged;
-        }
-        let saved = self.analysis.saved.iter();
-        let classes = saved.map(|local| (*local, self.locals.class(*local)));
-        let places = Places::new(classes, Staged::default());
-        for from in leaving {
-            let mut behind = places.behind();
-            for stored in &mut from.values {
-                let place = places.local(stored.local);
-                let class = self.locals.class(stored.local);
-                stored.slot = place.unwrap_or_else(|| behind.give(class));
-            }
-            from.bytes = SAVED_HEADER_BYTES + behind.direct_bytes();
-        }
-        Staged::default()
-    }
-
-    /// How many values frames of this function stage, at most.
-    fn staged(&self, leaving: &[Leaving]) -> Staged {
-        let stored = leaving.iter().flat_map(|from| &from.values);
-        let up_to = stored.map(|stored| match stored.slot {
-            Slot::I32(number) => Staged {
-                i32s: number + 1,
-                i64s: 0,
-            },
-            Slot::I64(number) => Staged {
-                i32s: 0,
-                i64s: number + 1,
-            },
-            Slot::Direct(_) => Staged::default(),
-        });
-        up_to.fold(self.places.behind().staged(), Staged::max)
     }
 }

@@ -1,6 +1,6 @@
 //! Safepoints: the test and what follows it, and calls that leave a frame.
 
-use super::pads::{Leaving, Stored};
+use super::pads::{Leaving, Saved};
 use super::{Emitter, Kind, Operand};
 use crate::analysis::{Analysis, Construct, is_checked_call};
 use crate::control::{FENCE, REQUEST_WORD, RESTORE_POINTER};
@@ -18,9 +18,8 @@ const ON_THE_WAY_BACK: u64 = 1 << 63;
 pub(super) struct Frame {
     /// Names the safepoint: an offset in the original module.
     site: u32,
-    /// So much of it is stored directly, in bytes.
-    direct_bytes: u32,
-    values: Vec<Stored>,
+    /// In the order of the slots that they get.
+    values: Vec<Saved>,
 }
 
 impl<'a> Emitter<'_, '_, 'a> {
@@ -49,10 +48,10 @@ impl<'a> Emitter<'_, '_, 'a> {
         construct: &Construct,
     ) -> Frame {
         let mut frame = self.frame(point, point.offset(), site, self.stack.len());
-        for stored in &mut frame.values {
+        for saved in &mut frame.values {
             // What is written in the loop is another value there than at the header.
-            if stored.version as u32 == construct.start {
-                stored.version |= ON_THE_WAY_BACK;
+            if saved.version as u32 == construct.start {
+                saved.version |= ON_THE_WAY_BACK;
             }
         }
         frame
@@ -68,29 +67,18 @@ impl<'a> Emitter<'_, '_, 'a> {
         // A value differs from what it is in an earlier copy of the same code.
         let copy = u64::from(self.copies) << 32;
         let mut values = Vec::new();
-        let mut behind = self.places.behind();
         for &local in live.at(point).unwrap_or_default() {
             let version = self.versions.at(constructs, local, offset);
-            let place = self.places.local(local);
-            values.push(Stored {
-                slot: place.unwrap_or_else(|| behind.give(self.locals.class(local))),
+            values.push(Saved {
                 local,
                 version: copy | u64::from(version.max(self.entered)),
             });
         }
-        for (local, class) in self.parked_below(height) {
+        for (local, _) in self.parked_below(height) {
             let version = copy | u64::from(self.locals.parked_at(local));
-            values.push(Stored {
-                slot: behind.give(class),
-                local,
-                version,
-            });
+            values.push(Saved { local, version });
         }
-        Frame {
-            site,
-            direct_bytes: behind.direct_bytes(),
-            values,
-        }
+        Frame { site, values }
     }
 
     /// A safepoint that only has to leave when the program is unwinding, unless safepoints are to be counted.
@@ -140,7 +128,6 @@ impl<'a> Emitter<'_, '_, 'a> {
             test_bytes,
             depth: self.nest + nest,
             site: frame.site,
-            bytes: frame.direct_bytes,
             values: frame.values,
         });
     }

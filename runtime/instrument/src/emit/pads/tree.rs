@@ -25,7 +25,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// The tree for safepoints that store `values` each.
-    pub fn new(values: &[&[Stored]]) -> Self {
+    pub fn new(values: &[Vec<Stored>]) -> Self {
         let lists = shared_first(values);
         let mut order: Vec<usize> = (0..lists.len()).collect();
         let shared = |site: usize| &lists[site].stores[..lists[site].shared];
@@ -79,7 +79,7 @@ impl Tree {
         let shared = self.pads.iter().map(|pad| &pad.stores);
         let mut places: HashMap<u32, usize> = HashMap::new();
         for stored in own.chain(shared).flatten() {
-            *places.entry(stored.local).or_default() += 1;
+            *places.entry(stored.saved.local).or_default() += 1;
         }
         let many = places.values().filter(|count| **count >= PLACES_MANY);
         many.count() >= LOCALS_MANY
@@ -105,7 +105,7 @@ struct Ordered {
     shared: usize,
 }
 
-fn shared_first(values: &[&[Stored]]) -> Vec<Ordered> {
+fn shared_first(values: &[Vec<Stored>]) -> Vec<Ordered> {
     let mut all: Vec<(Stored, u32)> = Vec::new();
     for (site, stores) in (0u32..).zip(values) {
         all.extend(stores.iter().map(|stored| (*stored, site)));
@@ -136,19 +136,21 @@ fn shared_first(values: &[&[Stored]]) -> Vec<Ordered> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emit::pads::Saved;
     use crate::staging::Slot;
 
     /// Safepoints that store `locals` locals each, which are written before each safepoint or never.
     fn tree(safepoints: u64, locals: u32, are_written: bool) -> Tree {
         let stored = |safepoint: u64, local: u32| Stored {
             slot: Slot::Direct(local * 4),
-            local,
-            version: if are_written { safepoint } else { 0 },
+            saved: Saved {
+                local,
+                version: if are_written { safepoint } else { 0 },
+            },
         };
         let values: Vec<Vec<Stored>> = (0..safepoints)
             .map(|safepoint| (0..locals).map(|local| stored(safepoint, local)).collect())
             .collect();
-        let values: Vec<&[Stored]> = values.iter().map(|stores| &stores[..]).collect();
         Tree::new(&values)
     }
 

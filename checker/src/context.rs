@@ -1,6 +1,7 @@
 //! What the indices of a rewritten module, or of a module of clones, mean.
 
 use crate::error::{Result, section};
+use crate::frames::Staged;
 use crate::module::Module;
 use std::collections::HashMap;
 use wasmparser::{ElementItems, ElementKind, ExternalKind, Operator, ValType};
@@ -16,6 +17,8 @@ pub(crate) enum Role {
     PushFrame,
     /// Saves a reference.
     Saver,
+    /// Stands for several functions: the bridge with this number.
+    Bridge(usize),
     /// Does what an instruction on a segment does: kind as in [`segment_words`], memory or table, segment.
     Segment([u32; 3]),
     /// Something else, which the code of functions does not call.
@@ -36,6 +39,10 @@ pub(crate) struct Context {
     pub added_tables: u32,
     /// In a rewritten module: the first of the globals in which values are staged.
     pub staging: Option<u32>,
+    /// So much that was staged what completes frames copies, at most.
+    pub copied: Staged,
+    /// The functions of the original for which each bridge stands.
+    pub bridges: Vec<Vec<u32>>,
     /// In a module of clones: the table of clones.
     pub clones: Option<u32>,
     /// By index in the original: calls of the function may come back unwinding.
@@ -85,6 +92,10 @@ impl Context {
                 roles.insert(*index, Role::Safepoint);
                 roles.insert(*index + 1, Role::PushFrame);
             }
+            let bridge = name.strip_prefix("bridge-");
+            if let Some(number) = bridge.and_then(|number| number.parse().ok()) {
+                roles.insert(*index, Role::Bridge(number));
+            }
             if *kind == ExternalKind::Func && name.starts_with("helper-") {
                 roles.insert(*index, helper(main, *index)?);
             }
@@ -101,6 +112,8 @@ impl Context {
             roles,
             added_tables: original.table_count(),
             staging: Some(original.global_count()),
+            copied: Staged::default(),
+            bridges: Vec::new(),
             clones: None,
             unwinding,
             data_segments: original.data.len() as u32,
@@ -137,6 +150,7 @@ impl Context {
             clones: Some(clones.table_count().saturating_sub(1)),
             staging: None,
             referenced: self.referenced.clone(),
+            bridges: self.bridges.clone(),
             unwinding: self.unwinding.clone(),
             ..*self
         })

@@ -13,21 +13,24 @@
 //! - No way around a loop, and no cycle of tail calls, is without a safepoint.
 //! - What is no code is there and at its index.
 //!
-//! Not shown: what the few helper functions do, which are the same for all modules, except the one that completes frames, and that loop-free code does not
-//! take too long between safepoints.
+//! Not shown: what the few helper functions do that are the same for all modules, and that loop-free code does not take too long between
+//! safepoints.
 
+mod bridges;
 mod clones;
 mod code;
 mod context;
 mod control;
 mod effects;
 mod error;
+mod expect;
 mod frames;
 mod imports;
 mod liveness;
 mod module;
 mod original;
 mod product;
+mod push_frame;
 mod safepoint;
 mod sections;
 mod state;
@@ -87,6 +90,8 @@ impl<'a> Checker<'a> {
         let mut context = Context::of_main(&original, &main, Vec::new())?;
         sections::compare(&context, &original, &main)?;
         context.unwinding = unwinding::find(&context, &original, &main)?;
+        context.copied = push_frame::verify(&context, &main)?;
+        context.bridges = bridges::read(&context, &original, &main)?;
         Ok(Self {
             original,
             main,
@@ -101,7 +106,6 @@ impl<'a> Checker<'a> {
     /// [`Error::Code`] says where a function differs from the original, [`Error::Invalid`] that one is not valid.
     pub fn check(&self) -> Result<usize> {
         let imported = self.original.imported_functions;
-        imports::verify_push_frame(&self.context, &self.main)?;
         for import in 0..imported {
             imports::verify_wrapper(&self.context, &self.original, &self.main, import)?;
         }
@@ -135,9 +139,16 @@ impl<'a> Checker<'a> {
     /// As for [`Checker::check`].
     pub fn check_clones(&self, clones: &[u8], list: &[ClonedFunction]) -> Result<()> {
         let clones = Module::parse(clones)?;
-        let context = self
+        let mut context = self
             .context
             .of_clones(&self.original, &self.main, &clones)?;
+        let behind = clones.imported_functions + list.len() as u32;
+        for function in behind..clones.function_count() {
+            let called = bridges::called_across(&context, &self.original, &clones, function)?;
+            context
+                .roles
+                .insert(function, context::Role::Original(called));
+        }
         (0u32..)
             .zip(list)
             .collect::<Vec<_>>()

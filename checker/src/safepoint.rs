@@ -380,6 +380,14 @@ impl Product<'_, '_> {
         }
         *state = there;
         let staged = Staged::from_word((function as u64 >> 32) as u32);
+        let copied = self.context.copied;
+        if staged.short > copied.short || staged.long > copied.long {
+            return self.fail(
+                index,
+                state,
+                "more is staged than what completes frames copies",
+            );
+        }
         let stages = self.context.staging.is_some() && staged != Staged::default();
         let mut slots = Slots {
             max: if stages {

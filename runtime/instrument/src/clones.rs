@@ -1,5 +1,6 @@
 //! Modules of resume clones: made for the frames at hand, they import everything else from the rewritten module.
 
+use crate::bridges;
 use crate::control::{RESTORE_HEADER_BYTES, RESTORE_POINTER};
 use crate::emit::{self, CloneIndices, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
@@ -50,6 +51,7 @@ pub fn clones(module: &Module<'_>, facts: &Facts, requests: &[CloneRequest]) -> 
         imports: Vec::new(),
         section: enc::ImportSection::new(),
         functions: HashMap::new(),
+        across: Vec::new(),
     };
     maker.import_state()?;
     maker.import_functions(requests)?;
@@ -62,8 +64,11 @@ struct Maker<'m, 'a> {
     indices: &'m Indices,
     imports: Vec<Name>,
     section: enc::ImportSection,
-    /// Index here of each function of the rewritten module that is imported.
+    /// Index here of each function of the rewritten module that is called.
     functions: HashMap<u32, u32>,
+    /// The functions that are called through bridges, and their places among those that can be. Each has a function here that does
+    /// so, behind the clones.
+    across: Vec<(u32, usize)>,
 }
 
 impl Maker<'_, '_> {
@@ -177,7 +182,15 @@ impl Maker<'_, '_> {
                 }
             }
         }
+        let bridged: HashMap<u32, usize> = (self.facts.bridged.iter().copied()).zip(0..).collect();
         for function in called {
+            if let Some(place) = bridged.get(&function) {
+                let (number, _) = bridges::bridge_of(*place);
+                let bridge = indices.bridges[number];
+                self.import_function(Name::Bridge(number as u32), bridge.function, bridge.ty);
+                self.across.push((function, *place));
+                continue;
+            }
             let in_main = main_function(module, function);
             self.import_function(
                 Name::Function(in_main),
@@ -188,9 +201,22 @@ impl Maker<'_, '_> {
         Ok(())
     }
 
-    fn build(self, requests: &[CloneRequest]) -> Result<Clones> {
+    /// A function of the type of `function`, which is at `place` among those that have a bridge, that calls it.
+    fn call_across(&self, function: u32, place: usize) -> Vec<u8> {
+        let (number, within) = bridges::bridge_of(place);
+        let bridge = self.indices.bridges[number];
+        let here = self.functions[&bridge.function];
+        bridges::across(self.module, function, here, within, bridge.arguments)
+    }
+
+    fn build(mut self, requests: &[CloneRequest]) -> Result<Clones> {
         let (module, indices) = (self.module, self.indices);
         let imported_functions = self.functions.len() as u32;
+        let behind_clones = imported_functions + requests.len() as u32;
+        for (index, (function, _)) in (behind_clones..).zip(&self.across) {
+            let in_main = main_function(module, *function);
+            self.functions.insert(in_main, index);
+        }
         let clone_table =
             module.tables.len() as u32 + crate::rewrite::added_tables(self.facts).len() as u32;
         let referenced = (0..)
@@ -255,6 +281,10 @@ impl Maker<'_, '_> {
             });
             hints.function_hints(index, list.collect::<Vec<_>>());
             code.raw(&body.bytes);
+        }
+        for (function, place) in &self.across {
+            functions.function(module.functions[*function as usize]);
+            code.raw(&self.call_across(*function, *place));
         }
         // References to these are taken by code that unwinds.
         for helper in [surroundings.safepoint]

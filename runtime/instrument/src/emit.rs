@@ -26,7 +26,7 @@ use crate::helpers;
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::points::Point;
-use crate::staging::Staging;
+use crate::staging::{Staged, Staging};
 use crate::types::{self, TypeSpace, ValueClass};
 use crate::versions::Versions;
 use control::Control;
@@ -170,6 +170,8 @@ pub(crate) struct Body {
     pub bytes: Vec<u8>,
     /// Which way conditional branches go: offset in `bytes`, and whether the condition is likely true.
     pub hints: Vec<(u32, bool)>,
+    /// So many values of its frames are staged, at most.
+    pub staged: Staged,
 }
 
 /// Rewrites defined function `function` for the main module.
@@ -301,7 +303,7 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
 
     /// Completes the code with its pads, and puts the prologue of a clone and the declaration of locals before it.
     fn finish(mut self) -> Result<Body> {
-        self.finish_pads();
+        let staged = self.finish_pads();
         let code = std::mem::take(&mut self.code);
         self.emit_prologue()?;
         let prologue = std::mem::take(&mut self.code);
@@ -320,7 +322,11 @@ impl<'e, 'm, 'a> Emitter<'e, 'm, 'a> {
             .iter()
             .map(|(offset, likely)| (offset + shift, *likely))
             .collect();
-        Ok(Body { bytes, hints })
+        Ok(Body {
+            bytes,
+            hints,
+            staged,
+        })
     }
 
     fn too_large(&self, what: &str) -> Error {

@@ -1,6 +1,7 @@
 //! What the rewriter found out about a module as a whole, in a form that can be kept beside the compiled code: making
 //! clones needs it, and finding it out means looking at every function body.
 
+use crate::bridges;
 use crate::emit::SegmentOperation;
 use crate::error::Result;
 use crate::module::Module;
@@ -13,6 +14,8 @@ pub struct Facts {
     pub(crate) plan: Plan,
     /// Functions that references can point to, ascending: the content of the table of referenced functions.
     pub(crate) referenced: Vec<u32>,
+    /// Functions that clones call through bridges, in their order there.
+    pub(crate) bridged: Vec<u32>,
     /// Tables whose content the program can change.
     pub(crate) changed_tables: Vec<u32>,
     /// Instructions on segments that functions with safepoints execute.
@@ -36,9 +39,11 @@ impl Facts {
         changed_tables.extend(0..module.imported_tables);
         changed_tables.sort_unstable();
         changed_tables.dedup();
+        let referenced = module.referenced_functions(mentioned(|summary| &summary.referenced))?;
         Ok(Self {
+            bridged: bridges::choose(module, &plan, summaries, &referenced),
             plan,
-            referenced: module.referenced_functions(mentioned(|summary| &summary.referenced))?,
+            referenced,
             changed_tables,
             segment_operations: summaries
                 .iter()
@@ -72,7 +77,13 @@ impl Facts {
             .iter()
             .flat_map(|operation| operation.to_words())
             .collect();
-        for list in [&self.referenced, &self.changed_tables, &operations] {
+        let lists = [
+            &self.referenced,
+            &self.bridged,
+            &self.changed_tables,
+            &operations,
+        ];
+        for list in lists {
             bytes.extend((list.len() as u32).to_le_bytes());
             bytes.extend(list.iter().flat_map(|index| index.to_le_bytes()));
         }
@@ -92,7 +103,7 @@ impl Facts {
             redundant_safepoints: flags & 2 != 0,
             countable_safepoints: flags & 4 != 0,
         };
-        let mut lists = [Vec::new(), Vec::new(), Vec::new()];
+        let mut lists = [const { Vec::new() }; 4];
         for list in &mut lists {
             let (count, after) = rest.split_first_chunk::<4>()?;
             let count = u32::from_le_bytes(*count) as usize;
@@ -116,7 +127,7 @@ impl Facts {
             rewritten: bits & 8 != 0,
             ..Decision::default()
         });
-        let [referenced, changed_tables, operations] = lists;
+        let [referenced, bridged, changed_tables, operations] = lists;
         let segment_operations = operations
             .as_chunks::<3>()
             .0
@@ -124,7 +135,11 @@ impl Facts {
             .map(|words| SegmentOperation::from_words(module, *words));
         let in_range = |list: &[u32], end: usize| list.iter().all(|index| (*index as usize) < end);
         if !in_range(&referenced, module.functions.len())
+            || !in_range(&bridged, module.functions.len())
             || !in_range(&changed_tables, module.tables.len())
+            || !bridged
+                .iter()
+                .all(|function| bridges::can_be_bridged(module, *function))
         {
             return None;
         }
@@ -132,6 +147,7 @@ impl Facts {
         Some(Self {
             plan,
             referenced,
+            bridged,
             changed_tables,
             segment_operations: segment_operations.collect::<Option<_>>()?,
             exceptions: flags & 1 != 0,

@@ -4,7 +4,7 @@ use crate::control::*;
 use crate::emit::SegmentOperation;
 use crate::error::Result;
 use crate::module::Module;
-use crate::staging::STAGED_MAX;
+use crate::staging::{STAGED_MAX, Staged};
 use crate::types::{self, ValueClass};
 use std::collections::HashMap;
 use wasm_encoder as enc;
@@ -247,10 +247,10 @@ pub(crate) fn get_stored(
 }
 
 /// `push_frame(function | staged << 32, site | direct << 32)`: completes the frame at the save pointer, of which `direct` bytes have
-/// been stored: writes the header, copies what was staged, and advances the save pointer.
+/// been stored: writes the header, copies what was staged, no more than `max`, and advances the save pointer.
 ///
 /// It must need no stack, for a program at the end of its stack can be asked to unwind.
-pub(crate) fn push_frame(control_memory: u32, staging: u32) -> Vec<u8> {
+pub(crate) fn push_frame(control_memory: u32, staging: u32, max: Staged) -> Vec<u8> {
     let at = |offset| at(control_memory, offset);
     let (of, site, staged, frame, address) = (0, 1, 2, 3, 4);
     let mut function = enc::Function::new([(3, enc::ValType::I32)]);
@@ -273,6 +273,9 @@ pub(crate) fn push_frame(control_memory: u32, staging: u32) -> Vec<u8> {
         .local_get(site)
         .i64_store(at(SAVED_SITE));
     let mut copy = |first: u32, count: u32, bit: i32, bytes: i32| {
+        if count == 0 {
+            return;
+        }
         // From the last one on down to the first.
         for _ in 0..=count {
             sink.block(enc::BlockType::Empty);
@@ -303,8 +306,8 @@ pub(crate) fn push_frame(control_memory: u32, staging: u32) -> Vec<u8> {
             .i32_add()
             .local_set(address);
     };
-    copy(staging, STAGED_MAX.i32s, 0, 4);
-    copy(staging + STAGED_MAX.i32s, STAGED_MAX.i64s, 8, 8);
+    copy(staging, max.i32s, 0, 4);
+    copy(staging + STAGED_MAX.i32s, max.i64s, 8, 8);
     sink.local_get(address)
         .local_get(site)
         .i64_const(32)

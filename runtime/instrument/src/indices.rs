@@ -1,5 +1,6 @@
 //! Where the added items of a rewritten module stand: behind the original ones, which keep their indices.
 
+use crate::bridges;
 use crate::emit::SegmentOperation;
 use crate::facts::Facts;
 use crate::helpers;
@@ -30,10 +31,20 @@ pub(crate) struct Indices {
     pub segments: BTreeMap<SegmentOperation, u32>,
     /// Functions that compute the offsets of active data segments, where these are no constants.
     pub data_offsets: BTreeMap<u32, u32>,
+    pub bridges: Vec<Bridge>,
     pub hook_type: u32,
     pub safepoint_type: u32,
     pub push_frame_type: u32,
     pub saver_types: [u32; 3],
+}
+
+/// A bridge, see [`crate::bridges`].
+#[derive(Clone, Copy)]
+pub(crate) struct Bridge {
+    pub function: u32,
+    pub ty: u32,
+    /// How many it passes on.
+    pub arguments: usize,
 }
 
 impl Indices {
@@ -59,6 +70,14 @@ impl Indices {
         for segment in 0..module.data.len() as u32 {
             types.intern(&[], &[offset_type(module, segment)]);
         }
+
+        let bridge_types: Vec<(usize, u32)> = bridges::bridges(&facts.bridged)
+            .map(|functions| {
+                let arguments = bridges::arguments(module, functions);
+                let parameters = bridges::parameters(arguments);
+                (arguments, types.intern(&parameters, &[enc::ValType::I64]))
+            })
+            .collect();
 
         let tables = module.tables.len() as u32;
         let mut next = module.function_count() + module.imported_functions;
@@ -99,6 +118,14 @@ impl Indices {
                 .zip(&module.data)
                 .filter(|(_, data)| data.active.is_some() && data.constant_offset().is_none())
                 .map(|(segment, _)| (segment, function()))
+                .collect(),
+            bridges: bridge_types
+                .into_iter()
+                .map(|(arguments, ty)| Bridge {
+                    function: function(),
+                    ty,
+                    arguments,
+                })
                 .collect(),
             types,
             hook_type,

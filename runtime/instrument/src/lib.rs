@@ -58,6 +58,7 @@
 //! calls the start function, and sets save and restore pointer before it lets frames be saved or restored.
 
 mod analysis;
+mod bridges;
 mod clones;
 pub mod control;
 mod emit;

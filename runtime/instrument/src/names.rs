@@ -36,6 +36,8 @@ pub enum Name {
     Tag(u32),
     /// A function of the program, by its index in the rewritten module.
     Function(u32),
+    /// Stands for several functions of the program.
+    Bridge(u32),
     /// A helper for clones.
     Helper(u32),
     /// `() -> offset`: where an active data segment goes, unless that is a constant.
@@ -70,6 +72,7 @@ impl fmt::Display for Name {
             Self::Global(index) => write!(formatter, "global-{index}"),
             Self::Tag(index) => write!(formatter, "tag-{index}"),
             Self::Function(index) => write!(formatter, "function-{index}"),
+            Self::Bridge(index) => write!(formatter, "bridge-{index}"),
             Self::Helper(index) => write!(formatter, "helper-{index}"),
             Self::DataOffset(index) => write!(formatter, "data-offset-{index}"),
             Self::Clone(index) => write!(formatter, "clone-{index}"),

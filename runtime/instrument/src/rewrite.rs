@@ -1,5 +1,6 @@
 //! Puts the rewritten module together.
 
+use crate::bridges;
 use crate::control::CONTROL_PAGES;
 use crate::emit::{self, Body, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
@@ -10,10 +11,11 @@ use crate::module::Module;
 use crate::names::Name;
 use crate::plan::Options;
 use crate::scan::{Summary, scan};
-use crate::staging::{STAGED_MAX, Staging};
+use crate::staging::{STAGED_MAX, Staged, Staging};
 use crate::types::{self, ValueClass};
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use wasm_encoder as enc;
 use wasm_encoder::reencode::Reencode;
 use wasmparser::{BinaryReader, ExternalKind};
@@ -228,6 +230,9 @@ impl<'a> Builder<'_, 'a> {
         for segment in indices.data_offsets.keys() {
             section.function(indices.data_offset_type(module, *segment));
         }
+        for bridge in &indices.bridges {
+            section.function(bridge.ty);
+        }
         section
     }
 
@@ -337,21 +342,27 @@ impl<'a> Builder<'_, 'a> {
         for (segment, function) in &indices.data_offsets {
             add(Name::DataOffset(*segment), enc::ExportKind::Func, *function);
         }
+        for (number, bridge) in (0..).zip(&indices.bridges) {
+            add(Name::Bridge(number), enc::ExportKind::Func, bridge.function);
+        }
         for function in self.called_by_clones(summaries) {
             add(Name::Function(function), enc::ExportKind::Func, function);
         }
         section
     }
 
-    /// The functions that a clone may call: whatever a function with safepoints calls, and all wrappers.
+    /// The functions that a clone may call itself: whatever a function with safepoints calls, and all wrappers, unless there is a
+    /// bridge.
     fn called_by_clones(&self, summaries: &[Summary]) -> Vec<u32> {
         let rewritten = (self.module.imported_functions..)
             .zip(summaries)
             .filter(|(function, _)| self.facts.plan.decision(*function).rewritten);
+        let bridged: HashSet<u32> = self.facts.bridged.iter().copied().collect();
         let mut called: Vec<u32> = rewritten
             .flat_map(|(_, summary)| summary.callees.iter().chain(&summary.tail_callees))
             .copied()
             .chain(0..self.module.imported_functions)
+            .filter(|function| !bridged.contains(function))
             .map(|function| main_function(self.module, function))
             .collect();
         called.sort_unstable();
@@ -423,7 +434,12 @@ impl<'a> Builder<'_, 'a> {
             indices.hooks,
             indices.hook_type,
         ));
-        section.raw(&helpers::push_frame(control, indices.staging));
+        let staged = bodies.iter().flatten().map(|body| body.staged);
+        section.raw(&helpers::push_frame(
+            control,
+            indices.staging,
+            staged.fold(Staged::default(), Staged::max),
+        ));
         let classes = [
             ValueClass::Function,
             ValueClass::Extern,
@@ -445,6 +461,9 @@ impl<'a> Builder<'_, 'a> {
             if let Some(body) = helpers::data_offset(module, *segment)? {
                 section.raw(&body);
             }
+        }
+        for functions in bridges::bridges(&self.facts.bridged) {
+            section.raw(&bridges::bridge(module, functions));
         }
         Ok(section)
     }

@@ -14,6 +14,8 @@ pub(crate) struct Summary {
     pub callees: Vec<u32>,
     /// Functions called directly in tail position, once per call instruction.
     pub tail_callees: Vec<u32>,
+    /// Those of them that are called in a loop, each once.
+    pub callees_in_loops: Vec<u32>,
     /// Functions whose reference is taken.
     pub referenced: Vec<u32>,
     /// Tables that an instruction can change.
@@ -76,16 +78,29 @@ fn scan_function(
     }
     summary.exceptions = mentions_exceptions;
     let mut operators = body.get_operators_reader()?;
+    let mut nest = LoopNest::default();
     while !operators.eof() {
         let operator = operators.read()?;
         if makes_collected(&operator) {
             return Err(Error::collected());
         }
         summary.note(&operator);
+        nest.note(&operator);
+        match operator {
+            Operator::Call { function_index } if nest.is_in_loop() => {
+                summary.callees_in_loops.push(function_index);
+            }
+            _ => {}
+        }
     }
     summary.segment_operations.sort_unstable();
     summary.segment_operations.dedup();
-    for list in [&mut summary.referenced, &mut summary.changed_tables] {
+    let lists = [
+        &mut summary.callees_in_loops,
+        &mut summary.referenced,
+        &mut summary.changed_tables,
+    ];
+    for list in lists {
         list.sort_unstable();
         list.dedup();
     }
@@ -121,6 +136,34 @@ impl Summary {
             Operator::TableCopy { dst_table, .. } => self.changed_tables.push(dst_table),
             _ => {}
         }
+    }
+}
+
+/// Whether instructions stand in a loop.
+#[derive(Default)]
+struct LoopNest {
+    /// The control instructions around that are no function: whether each is a loop.
+    open: Vec<bool>,
+    loops: u32,
+}
+
+impl LoopNest {
+    fn note(&mut self, operator: &Operator<'_>) {
+        match operator {
+            Operator::Loop { .. } => {
+                self.open.push(true);
+                self.loops += 1;
+            }
+            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+                self.open.push(false);
+            }
+            Operator::End => self.loops -= u32::from(self.open.pop().unwrap_or(false)),
+            _ => {}
+        }
+    }
+
+    fn is_in_loop(&self) -> bool {
+        self.loops > 0
     }
 }
 

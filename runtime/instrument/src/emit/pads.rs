@@ -105,8 +105,8 @@ impl Pads {
 }
 
 impl Emitter<'_, '_, '_> {
-    /// Puts the cold paths into the code written and the pads behind it.
-    pub(super) fn finish_pads(&mut self) {
+    /// Puts the cold paths into the code written and the pads behind it. Returns how many values of a frame are staged, at most.
+    pub(super) fn finish_pads(&mut self) -> Staged {
         let leaving = std::mem::take(&mut self.pads).leaving;
         let frames = self.lay_out(&leaving);
         match &leaving[..] {
@@ -114,6 +114,7 @@ impl Emitter<'_, '_, '_> {
             [alone] => self.insert_alone(alone, &frames),
             _ => self.insert(&leaving, &frames),
         }
+        frames.staged
     }
 
     /// Gives the values of all frames their slots.

@@ -1,0 +1,145 @@
+;; Functions with parameters and results of many types, called one after the other outside of any loop, some of them in tail
+;; position. Each loops between taking its arguments and giving its result, so that it can be stopped below its caller.
+(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_res_get"
+    (func $clock_res_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sched_yield" (func $sched_yield (result i32)))
+  (memory (export "memory") 1)
+  (global $hash (mut i64) (i64.const 1))
+
+  (func $mix (param $value i64)
+    (global.set $hash
+      (i64.mul
+        (i64.rotl (i64.xor (global.get $hash) (local.get $value)) (i64.const 29))
+        (i64.const 0x9E3779B97F4A7C15))))
+
+  (func $wait (local $turns i32)
+    (local.set $turns (i32.const 2))
+    (loop $again
+      (call $mix (i64.extend_i32_u (local.get $turns)))
+      (br_if $again (local.tee $turns (i32.sub (local.get $turns) (i32.const 1))))))
+
+  (func $nothing
+    (call $wait)
+    (call $mix (i64.const 11)))
+  (func $gives_i32 (result i32)
+    (call $wait)
+    (i32.const -5))
+  (func $gives_i64 (result i64)
+    (call $wait)
+    (i64.const -0x123456789abcdef))
+  (func $gives_f32 (result f32)
+    (call $wait)
+    (f32.const -nan:0x212345))
+  (func $gives_f64 (result f64)
+    (call $wait)
+    (f64.const nan:0x4123456789abc))
+  (func $gives_v128 (result v128)
+    (call $wait)
+    (v128.const i64x2 0x123456789abcdef -7))
+  (func $gives_two (param $a i32) (param $b f64) (result f64 i32)
+    (call $wait)
+    (local.get $b)
+    (local.get $a))
+  (func $takes_i32 (param $a i32)
+    (call $wait)
+    (call $mix (i64.extend_i32_s (local.get $a))))
+  (func $takes_i64 (param $a i64)
+    (call $wait)
+    (call $mix (local.get $a)))
+  (func $takes_f32 (param $a f32)
+    (call $wait)
+    (call $mix (i64.extend_i32_u (i32.reinterpret_f32 (local.get $a)))))
+  (func $takes_f64 (param $a f64)
+    (call $wait)
+    (call $mix (i64.reinterpret_f64 (local.get $a))))
+  (func $takes_v128 (param $a v128)
+    (call $wait)
+    (call $mix (i64x2.extract_lane 0 (local.get $a)))
+    (call $mix (i64x2.extract_lane 1 (local.get $a))))
+  (func $takes_a_reference (param $a funcref) (param $b i32) (result i32)
+    (call $wait)
+    (i32.add (ref.is_null (local.get $a)) (local.get $b)))
+  (func $takes_four (param $a f64) (param $b i32) (param $c f32) (param $d i64) (result f32)
+    (call $wait)
+    (call $mix (i64.reinterpret_f64 (local.get $a)))
+    (call $mix (i64.extend_i32_s (local.get $b)))
+    (call $mix (local.get $d))
+    (f32.neg (local.get $c)))
+  (func $takes_eight
+    (param $a i64) (param $b i32) (param $c f32) (param $d f64)
+    (param $e i64) (param $f i32) (param $g f32) (param $h f64) (result i64)
+    (call $wait)
+    (call $mix (local.get $a))
+    (call $mix (i64.extend_i32_s (local.get $b)))
+    (call $mix (i64.extend_i32_u (i32.reinterpret_f32 (local.get $c))))
+    (call $mix (i64.reinterpret_f64 (local.get $d)))
+    (call $mix (i64.extend_i32_s (local.get $f)))
+    (call $mix (i64.extend_i32_u (i32.reinterpret_f32 (local.get $g))))
+    (call $mix (i64.reinterpret_f64 (local.get $h)))
+    (local.get $e))
+  (func $takes_nine
+    (param $a i32) (param $b i32) (param $c i32) (param $d i32)
+    (param $e i32) (param $f i32) (param $g i32) (param $h i32) (param $i i64) (result i32)
+    (call $wait)
+    (call $mix (local.get $i))
+    (i32.sub
+      (i32.mul (i32.add (local.get $a) (local.get $b)) (i32.add (local.get $c) (local.get $d)))
+      (i32.mul (i32.add (local.get $e) (local.get $f)) (i32.add (local.get $g) (local.get $h)))))
+
+  (func $ends_in_another (param $a i32) (param $b f64) (result f32)
+    (call $wait)
+    (return_call $takes_four
+      (local.get $b) (local.get $a) (f32.const 2.5) (i64.const 1)))
+
+  (func $all
+    (call $nothing)
+    (call $mix (i64.extend_i32_s (call $gives_i32)))
+    (call $mix (call $gives_i64))
+    (call $mix (i64.extend_i32_u (i32.reinterpret_f32 (call $gives_f32))))
+    (call $mix (i64.reinterpret_f64 (call $gives_f64)))
+    (call $takes_v128 (call $gives_v128))
+    (call $gives_two (i32.const 0x80000001) (f64.const -0.0))
+    (call $takes_i32)
+    (call $takes_f64)
+    (call $takes_i64 (i64.const 0x8000000000000000))
+    (call $takes_f32 (f32.const nan:0x234567))
+    (call $mix (i64.extend_i32_u (call $takes_a_reference (ref.null func) (i32.const 6))))
+    (call $takes_f32
+      (call $takes_four (f64.const -inf) (i32.const -1) (f32.const -nan:0x1) (i64.const -2)))
+    (call $takes_i64
+      (call $takes_eight
+        (i64.const -1) (i32.const -2) (f32.const -3.5) (f64.const 4.25)
+        (i64.const 0xfedcba9876543210) (i32.const 0x7fffffff) (f32.const nan:0x200001) (f64.const -nan:0x8000000000001)))
+    (call $takes_i32
+      (call $takes_nine
+        (i32.const 1) (i32.const 2) (i32.const 3) (i32.const 4)
+        (i32.const 5) (i32.const 6) (i32.const 7) (i32.const 8) (i64.const 9)))
+    (call $takes_f32 (call $ends_in_another (i32.const 77) (f64.const 0.1)))
+    (call $takes_i32 (call $sched_yield))
+    (call $takes_i32 (call $clock_res_get (i32.const 99) (i32.const 128))))
+
+  ;; Prints the checksum as 16 hexadecimal digits and a newline. Uses bytes 0 to 40 of memory.
+  (func $print (param $value i64)
+    (local $position i32) (local $digit i32)
+    (local.set $position (i32.const 31))
+    (loop $next
+      (local.set $digit (i32.wrap_i64 (i64.and (local.get $value) (i64.const 15))))
+      (i32.store8 (local.get $position)
+        (i32.add (local.get $digit)
+          (select (i32.const 48) (i32.const 87) (i32.lt_u (local.get $digit) (i32.const 10)))))
+      (local.set $value (i64.shr_u (local.get $value) (i64.const 4)))
+      (local.set $position (i32.sub (local.get $position) (i32.const 1)))
+      (br_if $next (i32.ge_u (local.get $position) (i32.const 16))))
+    (i32.store8 (i32.const 32) (i32.const 10))
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 17))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+
+  (func (export "_start")
+    (call $all)
+    (call $print (global.get $hash))
+    (call $all)
+    (call $print (global.get $hash))))

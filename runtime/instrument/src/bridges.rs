@@ -1,0 +1,191 @@
+//! Bridges: how clones call functions of the program that are not exported.
+//!
+//! What clones call is in another module than they, and for each function that another module can see compilers add an entry, which
+//! takes as long to compile as many of the functions themselves. So only short functions that some loop calls are exported one by
+//! one. All others are called through a bridge: a function that stands for up to [`BRIDGED_MAX`] of them, and is given the number of the
+//! one that is meant.
+//!
+//! ```text
+//! bridge(argument0: i64, …, number: i32) -> i64
+//! ```
+//!
+//! Arguments and results are bits: 32-bit integers are extended, floating-point numbers reinterpreted. A module of clones has, for each
+//! function that it calls so, one of the function's own type that calls the bridge, so that the code of clones is the same.
+
+use crate::emit::main_function;
+use crate::module::Module;
+use crate::plan::Plan;
+use crate::scan::Summary;
+use std::collections::BTreeSet;
+use wasm_encoder as enc;
+use wasmparser::ValType;
+
+/// A bridge stands for so many functions at most.
+const BRIDGED_MAX: usize = 64;
+/// For fewer functions a bridge is not worth it.
+const BRIDGED_MIN: usize = 4;
+/// Functions of fewer instructions, and without a loop, would feel the way over a bridge, some nanoseconds.
+const SHORT: u32 = 100;
+/// Functions with more parameters are exported.
+const PARAMETERS_MAX: usize = 8;
+
+/// Chooses the functions that clones call through bridges, by their indices in the original module: those with few parameters
+/// first, so that bridges have no more than they need. `referenced` are those that other modules can see anyway.
+pub(crate) fn choose(
+    module: &Module<'_>,
+    plan: &Plan,
+    summaries: &[Summary],
+    referenced: &[u32],
+) -> Vec<u32> {
+    let imported = module.imported_functions;
+    let rewritten = || {
+        let summaries = (imported..).zip(summaries);
+        summaries.filter(|(function, _)| plan.decision(*function).rewritten)
+    };
+    let is_short = |function: u32| {
+        let summary = function
+            .checked_sub(imported)
+            .map(|defined| &summaries[defined as usize]);
+        summary.is_some_and(|summary| !summary.loops && summary.instructions < SHORT)
+    };
+    let direct: BTreeSet<u32> = rewritten()
+        .flat_map(|(_, summary)| &summary.callees_in_loops)
+        .filter(|function| is_short(**function))
+        .chain(referenced)
+        .chain(&module.start)
+        .copied()
+        .collect();
+    let called: BTreeSet<u32> = rewritten()
+        .flat_map(|(_, summary)| summary.callees.iter().chain(&summary.tail_callees))
+        .copied()
+        .chain(0..imported)
+        .collect();
+    let mut bridged: Vec<u32> = called
+        .difference(&direct)
+        .copied()
+        .filter(|function| can_be_bridged(module, *function))
+        .collect();
+    if bridged.len() < BRIDGED_MIN {
+        return Vec::new();
+    }
+    bridged.sort_by_key(|function| module.function_type(*function).params().len());
+    bridged
+}
+
+/// Whether all that a function takes and gives is bits, and not too many of them.
+pub(crate) fn can_be_bridged(module: &Module<'_>, function: u32) -> bool {
+    let ty = module.function_type(function);
+    let are_bits = |types: &[ValType]| {
+        types
+            .iter()
+            .all(|ty| !matches!(ty, ValType::V128 | ValType::Ref(_)))
+    };
+    ty.params().len() <= PARAMETERS_MAX
+        && ty.results().len() <= 1
+        && are_bits(ty.params())
+        && are_bits(ty.results())
+}
+
+/// The functions of each bridge.
+pub(crate) fn bridges(bridged: &[u32]) -> impl Iterator<Item = &[u32]> {
+    bridged.chunks(BRIDGED_MAX)
+}
+
+/// The bridge of the function at `place` among those that have one, and its number there.
+pub(crate) fn bridge_of(place: usize) -> (usize, u32) {
+    (place / BRIDGED_MAX, (place % BRIDGED_MAX) as u32)
+}
+
+/// How many arguments the bridge for `functions` passes on.
+pub(crate) fn arguments(module: &Module<'_>, functions: &[u32]) -> usize {
+    let counts = functions
+        .iter()
+        .map(|function| module.function_type(*function).params().len());
+    counts.max().unwrap_or(0)
+}
+
+/// The parameters of a bridge that passes on so many arguments.
+pub(crate) fn parameters(arguments: usize) -> Vec<enc::ValType> {
+    let mut parameters = vec![enc::ValType::I64; arguments];
+    parameters.push(enc::ValType::I32);
+    parameters
+}
+
+/// The body of the bridge for `functions`.
+pub(crate) fn bridge(module: &Module<'_>, functions: &[u32]) -> Vec<u8> {
+    let number = arguments(module, functions) as u32;
+    let last = functions.len() as u32 - 1;
+    let mut function = enc::Function::new([]);
+    let mut sink = function.instructions();
+    for _ in functions {
+        sink.block(enc::BlockType::Empty);
+    }
+    sink.local_get(number)
+        .br_table((0..last).collect::<Vec<_>>(), last);
+    for function in functions {
+        let ty = module.function_type(*function);
+        sink.end();
+        for (param, ty) in (0..).zip(ty.params()) {
+            sink.local_get(param);
+            from_bits(&mut sink, *ty);
+        }
+        sink.call(main_function(module, *function));
+        match ty.results() {
+            [result] => to_bits(&mut sink, *result),
+            _ => {
+                sink.i64_const(0);
+            }
+        }
+        sink.return_();
+    }
+    sink.unreachable().end();
+    function.into_raw_body()
+}
+
+/// The body of a function of the type of `function` that calls it through function `bridge`, which has it under `number` and passes
+/// on so many `arguments`.
+pub(crate) fn across(
+    module: &Module<'_>,
+    function: u32,
+    bridge: u32,
+    number: u32,
+    arguments: usize,
+) -> Vec<u8> {
+    let ty = module.function_type(function);
+    let mut function = enc::Function::new([]);
+    let mut sink = function.instructions();
+    for (param, ty) in (0..).zip(ty.params()) {
+        sink.local_get(param);
+        to_bits(&mut sink, *ty);
+    }
+    for _ in ty.params().len()..arguments {
+        sink.i64_const(0);
+    }
+    sink.i32_const(number as i32).call(bridge);
+    match ty.results() {
+        [result] => from_bits(&mut sink, *result),
+        _ => {
+            sink.drop();
+        }
+    }
+    sink.end();
+    function.into_raw_body()
+}
+
+fn to_bits(sink: &mut enc::InstructionSink<'_>, ty: ValType) {
+    match ty {
+        ValType::I32 => sink.i64_extend_i32_u(),
+        ValType::F32 => sink.i32_reinterpret_f32().i64_extend_i32_u(),
+        ValType::F64 => sink.i64_reinterpret_f64(),
+        _ => sink,
+    };
+}
+
+fn from_bits(sink: &mut enc::InstructionSink<'_>, ty: ValType) {
+    match ty {
+        ValType::I32 => sink.i32_wrap_i64(),
+        ValType::F32 => sink.i32_wrap_i64().f32_reinterpret_i32(),
+        ValType::F64 => sink.f64_reinterpret_i64(),
+        _ => sink,
+    };
+}

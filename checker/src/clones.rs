@@ -179,14 +179,13 @@ fn arrive(
     let address = product.values.fresh();
     state.rewritten.locals[prologue.frame as usize] = address;
     let mut index = jump(&mut state, code.branch(prologue.choice, depth));
-    let mut dropped = None;
     // Each instruction is passed at most once, since a clone on its way does not go backwards.
     loop {
         let entry = state.rewritten.locals[prologue.entry as usize];
         if entry.known() == Some(0) {
             return Ok((index, state));
         }
-        let next = match restore(product, index, &mut state, address, &slots, &mut dropped) {
+        let next = match restore(product, index, &mut state, address, &slots) {
             Some(next) => next,
             None => product.move_values(index, &mut state).unwrap_or(index),
         };
@@ -204,7 +203,6 @@ fn restore(
     state: &mut State,
     address: Value,
     slots: &HashMap<u64, Value>,
-    dropped: &mut Option<Value>,
 ) -> Option<usize> {
     let stack = &mut state.rewritten.stack;
     match &product.rewritten.ops[index] {
@@ -224,9 +222,6 @@ fn restore(
         Operator::RefCastNullable { .. }
         | Operator::RefCastNonNull { .. }
         | Operator::RefAsNonNull => {}
-        // A reference that can only be null is not loaded.
-        Operator::Drop => *dropped = stack.pop(),
-        Operator::RefNull { .. } => stack.push(dropped.take()?),
         _ => return None,
     }
     Some(index + 1)

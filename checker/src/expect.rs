@@ -65,7 +65,6 @@ impl<'a> Expect<'_, 'a> {
             match self.next()? {
                 Operator::Call { function_index }
                     if context.role(function_index) == Role::Saver => {}
-                Operator::Drop => self.is(Operator::I32Const { value: -1 })?,
                 _ => return None,
             }
         }
@@ -92,11 +91,6 @@ impl<'a> Expect<'_, 'a> {
         if let ValType::Ref(_) = ty {
             match self.next()? {
                 Operator::TableGet { table } if table >= context.added_tables => {}
-                Operator::Drop => {
-                    let Operator::RefNull { .. } = self.next()? else {
-                        return None;
-                    };
-                }
                 _ => return None,
             }
             while let Some(Operator::RefCastNullable { .. } | Operator::RefAsNonNull) =

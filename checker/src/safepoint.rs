@@ -35,10 +35,10 @@ struct Frame {
     /// By how much the save pointer is advanced, unless that function does it.
     advance: Option<i32>,
     is_completed: bool,
-    /// Number of the staging global, value, whether it is taken for null.
-    staged: Vec<(u32, Value, bool)>,
-    /// Offset, size in bytes, value, whether it is taken for null.
-    direct: Vec<(u32, u32, Value, bool)>,
+    /// Number of the staging global, value.
+    staged: Vec<(u32, Value)>,
+    /// Offset, size in bytes, value.
+    direct: Vec<(u32, u32, Value)>,
 }
 
 /// Where a frame says that it stands: the original's instruction, and the locals that are live there.
@@ -178,7 +178,6 @@ impl Product<'_, '_> {
         let mut stack: Vec<Operand> = Vec::new();
         // The locals that this code writes: it must not read another value where it stores the function's.
         let mut written: HashMap<u32, Operand> = HashMap::new();
-        let mut dropped = None;
         let mut at = index;
         while let Some(operator) = self.rewritten.ops.get(at) {
             let mut next = at + 1;
@@ -253,18 +252,13 @@ impl Product<'_, '_> {
                 }
                 Operator::GlobalSet { global_index } if !frame.is_completed => {
                     let number = self.staging_number(*global_index);
-                    match (number, stack.pop(), dropped.take()) {
-                        (Some(number), Some(Operand::Value(value)), _) => {
-                            frame.staged.push((number, value, false));
-                        }
-                        // A reference that can only be null.
-                        (Some(number), Some(Operand::Word(-1)), Some(Operand::Value(value))) => {
-                            frame.staged.push((number, value, true));
+                    match (number, stack.pop()) {
+                        (Some(number), Some(Operand::Value(value))) => {
+                            frame.staged.push((number, value));
                         }
                         _ => return self.fail(at, state, "something else is staged"),
                     }
                 }
-                Operator::Drop => dropped = stack.pop(),
                 Operator::I32Store { memarg }
                 | Operator::F32Store { memarg }
                 | Operator::I64Store { memarg }
@@ -279,29 +273,23 @@ impl Product<'_, '_> {
                     };
                     let (value, address) = (stack.pop(), stack.pop());
                     let offset = u32::try_from(memarg.offset).unwrap_or(u32::MAX);
-                    match (value, address, dropped.take()) {
-                        (Some(Operand::Value(value)), Some(Operand::Address), _) => {
-                            frame.direct.push((offset, size, value, false));
+                    match (value, address) {
+                        (Some(Operand::Value(value)), Some(Operand::Address)) => {
+                            frame.direct.push((offset, size, value));
                         }
-                        // A reference that can only be null.
-                        (
-                            Some(Operand::Word(-1)),
-                            Some(Operand::Address),
-                            Some(Operand::Value(value)),
-                        ) => frame.direct.push((offset, size, value, true)),
-                        (Some(Operand::Long(function)), Some(Operand::Address), _)
+                        (Some(Operand::Long(function)), Some(Operand::Address))
                             if offset == 0 && size == 8 && frame.function.is_none() =>
                         {
                             frame.function = Some(function);
                         }
-                        (Some(Operand::Long(site)), Some(Operand::Address), _)
+                        (Some(Operand::Long(site)), Some(Operand::Address))
                             if offset == control::SAVED_SITE
                                 && size == 8
                                 && frame.site.is_none() =>
                         {
                             frame.site = Some(site);
                         }
-                        (Some(Operand::Behind(size)), Some(Operand::Word(0)), _)
+                        (Some(Operand::Behind(size)), Some(Operand::Word(0)))
                             if offset == control::SAVE_POINTER && frame.advance.is_none() =>
                         {
                             frame.advance = Some(size);
@@ -427,14 +415,13 @@ impl Product<'_, '_> {
         }
         expected.sort_unstable_by_key(|(slot, ..)| *slot);
         let in_globals = frame.staged.iter();
-        let in_globals =
-            in_globals.map(|(number, value, null)| (Slot::Staged(*number), None, *value, *null));
-        let direct = frame.direct.iter().map(|(offset, size, value, null)| {
+        let in_globals = in_globals.map(|(number, value)| (Slot::Staged(*number), None, *value));
+        let direct = frame.direct.iter().map(|(offset, size, value)| {
             let behind = offset.checked_sub(direct_values(staged));
             let slot = Slot::Direct(behind.unwrap_or(u32::MAX));
-            (slot, Some(*size), *value, *null)
+            (slot, Some(*size), *value)
         });
-        let mut stored: Vec<(Slot, Option<u32>, Value, bool)> = in_globals.chain(direct).collect();
+        let mut stored: Vec<(Slot, Option<u32>, Value)> = in_globals.chain(direct).collect();
         stored.sort_unstable_by_key(|(slot, ..)| *slot);
         if expected.len() != stored.len() {
             let difference = format!(
@@ -446,10 +433,9 @@ impl Product<'_, '_> {
         }
         for (number, (expected, stored)) in expected.iter().zip(&stored).enumerate() {
             let (slot, ty, value) = *expected;
-            let (place, size, there, is_null) = *stored;
+            let (place, size, there) = *stored;
             let is_same_size = size.is_none_or(|size| size == control::size(ty));
-            let can_be_null = !is_null || matches!(ty, ValType::Ref(_));
-            if slot != place || !is_same_size || value != there || !can_be_null {
+            if slot != place || !is_same_size || value != there {
                 let difference = format!("value {number} of a frame is another one");
                 return self.fail(index, state, difference);
             }

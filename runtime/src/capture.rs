@@ -177,7 +177,11 @@ impl SavedTables {
         match &self.0[value.class.saved_table()] {
             Some(table) => element(store, table, value.bits as u64),
             // Without a table for them, references of the class can only be null.
-            None => Ok(Val::ExnRef(None)),
+            None => Ok(match value.class {
+                ValueClass::Extern => Val::ExternRef(None),
+                ValueClass::Exception => Val::ExnRef(None),
+                _ => Val::FuncRef(None),
+            }),
         }
     }
 }

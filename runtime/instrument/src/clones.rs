@@ -104,17 +104,7 @@ impl Maker<'_, '_> {
             };
             self.import(Name::Table(index), ty);
         }
-        let names = [
-            Name::Hooks,
-            Name::ReferencedFunctions,
-            Name::SavedFunctions,
-            Name::SavedExterns,
-            Name::SavedExceptions,
-        ];
-        for (name, ty) in names
-            .into_iter()
-            .zip(crate::rewrite::added_tables(self.facts))
-        {
+        for (name, ty) in crate::rewrite::added_tables(self.facts) {
             self.import(name, ty);
         }
         for (index, global) in (0..).zip(&module.globals) {

@@ -7,7 +7,9 @@ use crate::error::Result;
 use crate::module::Module;
 use crate::plan::{Decision, Options, Plan};
 use crate::scan::Summary;
+use crate::types::ValueClass;
 use std::collections::BTreeSet;
+use wasmparser::ValType;
 
 /// What holds for a module as a whole.
 pub struct Facts {
@@ -20,8 +22,26 @@ pub struct Facts {
     pub(crate) changed_tables: Vec<u32>,
     /// Instructions on segments that functions with safepoints execute.
     pub(crate) segment_operations: BTreeSet<SegmentOperation>,
-    /// Whether there can be references to exceptions.
-    pub(crate) exceptions: bool,
+    /// Whether functions can have references to functions, to something of the host, and to exceptions.
+    pub(crate) references: [bool; 3],
+}
+
+fn references(module: &Module<'_>, summaries: &[Summary]) -> [bool; 3] {
+    let mut references = [false; 3];
+    references[ValueClass::Exception.saved_table()] = !module.tags.is_empty();
+    for ty in &module.types {
+        for ty in ty.params().iter().chain(ty.results()) {
+            if let ValType::Ref(_) = ty {
+                references[ValueClass::of(*ty).saved_table()] = true;
+            }
+        }
+    }
+    for summary in summaries {
+        for (can_be, are) in references.iter_mut().zip(summary.references) {
+            *can_be |= are;
+        }
+    }
+    references
 }
 
 impl Facts {
@@ -49,8 +69,7 @@ impl Facts {
                 .iter()
                 .flat_map(|s| s.segment_operations.iter().copied())
                 .collect(),
-            exceptions: !module.tags.is_empty()
-                || summaries.iter().any(|summary| summary.exceptions),
+            references: references(module, summaries),
         })
     }
 
@@ -68,9 +87,11 @@ impl Facts {
     /// The facts as bytes, for a cache on the same machine: not a stable format.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![
-            u8::from(self.exceptions)
-                | u8::from(self.plan.options.redundant_safepoints) << 1
-                | u8::from(self.plan.options.countable_safepoints) << 2,
+            u8::from(self.plan.options.redundant_safepoints)
+                | u8::from(self.plan.options.countable_safepoints) << 1
+                | u8::from(self.references[0]) << 2
+                | u8::from(self.references[1]) << 3
+                | u8::from(self.references[2]) << 4,
         ];
         let operations = self
             .segment_operations
@@ -100,8 +121,8 @@ impl Facts {
     pub fn from_bytes(module: &Module<'_>, bytes: &[u8]) -> Option<Self> {
         let (flags, mut rest) = bytes.split_first()?;
         let options = Options {
-            redundant_safepoints: flags & 2 != 0,
-            countable_safepoints: flags & 4 != 0,
+            redundant_safepoints: flags & 1 != 0,
+            countable_safepoints: flags & 2 != 0,
         };
         let mut lists = [const { Vec::new() }; 4];
         for list in &mut lists {
@@ -150,7 +171,7 @@ impl Facts {
             bridged,
             changed_tables,
             segment_operations: segment_operations.collect::<Option<_>>()?,
-            exceptions: flags & 1 != 0,
+            references: [4, 8, 16].map(|bit| flags & bit != 0),
         })
     }
 }

@@ -240,7 +240,7 @@ pub(crate) fn get_stored(
     if let ValueClass::Function | ValueClass::Extern | ValueClass::Exception = class {
         match savers[class.saved_table()] {
             Some(saver) => sink.call(saver),
-            // Without exceptions in the module a reference to one can only be null.
+            // There can be none of its kind but null.
             None => sink.drop().i32_const(-1),
         };
     }

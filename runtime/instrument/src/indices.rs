@@ -17,7 +17,7 @@ pub(crate) struct Indices {
     pub request_memory: u32,
     pub hooks: u32,
     pub referenced_functions: u32,
-    /// Tables of saved function, external and exception references.
+    /// Tables of saved function, external and exception references, if there can be any.
     pub saved_references: [Option<u32>; 3],
     pub safepoint: u32,
     pub push_frame: u32,
@@ -85,25 +85,21 @@ impl Indices {
             next += 1;
             next - 1
         };
-        let exceptions = facts.exceptions;
+        let mut next_table = tables + 2;
+        let saved_references = facts.references.map(|can_be| {
+            next_table += u32::from(can_be);
+            can_be.then(|| next_table - 1)
+        });
         Self {
             control_memory: module.memories.len() as u32,
             request_memory: module.memories.len() as u32 + 1,
             hooks: tables,
             referenced_functions: tables + 1,
-            saved_references: [
-                Some(tables + 2),
-                Some(tables + 3),
-                exceptions.then_some(tables + 4),
-            ],
+            saved_references,
             staging: module.globals.len() as u32,
             safepoint: function(),
             push_frame: function(),
-            savers: [
-                Some(function()),
-                Some(function()),
-                exceptions.then(&mut function),
-            ],
+            savers: facts.references.map(|can_be| can_be.then(&mut function)),
             drop_again: function(),
             dummies: returned_non_null(module)
                 .into_iter()

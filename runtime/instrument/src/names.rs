@@ -12,9 +12,9 @@ pub enum Name {
     Request,
     /// The table of the host's hooks.
     Hooks,
-    /// The table of saved function references.
+    /// The table of saved function references, if there can be any.
     SavedFunctions,
-    /// The table of saved external references.
+    /// The table of saved external references, if there can be any.
     SavedExterns,
     /// The table of saved exception references, if there can be any.
     SavedExceptions,

@@ -242,7 +242,7 @@ impl<'a> Builder<'_, 'a> {
             let reader = wasmparser::TableSectionReader::new(self.reader(range))?;
             reencoded(FunctionIndices(self.module).parse_table_section(&mut section, reader))?;
         }
-        for ty in added_tables(self.facts) {
+        for (_, ty) in added_tables(self.facts) {
             section.table(ty);
         }
         Ok(section)
@@ -293,21 +293,8 @@ impl<'a> Builder<'_, 'a> {
             enc::ExportKind::Memory,
             indices.request_memory,
         );
-        add(Name::Hooks, enc::ExportKind::Table, indices.hooks);
-        add(
-            Name::ReferencedFunctions,
-            enc::ExportKind::Table,
-            indices.referenced_functions,
-        );
-        let names = [
-            Name::SavedFunctions,
-            Name::SavedExterns,
-            Name::SavedExceptions,
-        ];
-        for (name, table) in names.into_iter().zip(indices.saved_references) {
-            if let Some(table) = table {
-                add(name, enc::ExportKind::Table, table);
-            }
+        for (table, (name, _)) in (module.tables.len() as u32..).zip(added_tables(self.facts)) {
+            add(name, enc::ExportKind::Table, table);
         }
         for index in 0..module.memories.len() as u32 {
             add(Name::Memory(index), enc::ExportKind::Memory, index);
@@ -519,8 +506,8 @@ pub(crate) fn control_memory_type() -> enc::MemoryType {
     }
 }
 
-/// The tables that a rewritten module has beside the program's own.
-pub(crate) fn added_tables(facts: &Facts) -> Vec<enc::TableType> {
+/// The tables that a rewritten module has behind the program's own.
+pub(crate) fn added_tables(facts: &Facts) -> Vec<(Name, enc::TableType)> {
     let table = |element_type: enc::RefType, minimum: u64, maximum: Option<u64>| enc::TableType {
         element_type,
         table64: false,
@@ -531,13 +518,24 @@ pub(crate) fn added_tables(facts: &Facts) -> Vec<enc::TableType> {
     let hooks = u64::from(helpers::hooks::COUNT);
     let referenced = facts.referenced.len() as u64;
     let mut tables = vec![
-        table(enc::RefType::FUNCREF, hooks, Some(hooks)),
-        table(enc::RefType::FUNCREF, referenced, Some(referenced)),
-        table(enc::RefType::FUNCREF, 0, None),
-        table(enc::RefType::EXTERNREF, 0, None),
+        (
+            Name::Hooks,
+            table(enc::RefType::FUNCREF, hooks, Some(hooks)),
+        ),
+        (
+            Name::ReferencedFunctions,
+            table(enc::RefType::FUNCREF, referenced, Some(referenced)),
+        ),
     ];
-    if facts.exceptions {
-        tables.push(table(enc::RefType::EXNREF, 0, None));
+    let saved = [
+        (Name::SavedFunctions, enc::RefType::FUNCREF),
+        (Name::SavedExterns, enc::RefType::EXTERNREF),
+        (Name::SavedExceptions, enc::RefType::EXNREF),
+    ];
+    for ((name, ty), can_be) in saved.into_iter().zip(facts.references) {
+        if can_be {
+            tables.push((name, table(ty, 0, None)));
+        }
     }
     tables
 }

@@ -3,7 +3,7 @@
 use crate::emit::SegmentOperation;
 use crate::error::{Error, Result};
 use crate::module::Module;
-use crate::types;
+use crate::types::{self, ValueClass};
 use rayon::prelude::*;
 use wasmparser::{FuncValidatorAllocations, Operator, RefType, ValType};
 
@@ -32,8 +32,9 @@ pub(crate) struct Summary {
     pub catches: bool,
     /// Whether an instruction names a data segment.
     pub names_data: bool,
-    /// Whether exceptions or references to them occur.
-    pub exceptions: bool,
+    /// Whether references to functions, to something of the host, and to exceptions occur, or exceptions. What functions take and give
+    /// does not count.
+    pub references: [bool; 3],
     /// Number of instructions.
     pub instructions: u32,
 }
@@ -62,21 +63,14 @@ fn scan_function(
     *allocations = validator.into_allocations();
 
     let mut summary = Summary::default();
-    let ty = module.function_type(function);
     let mut reader = body.get_locals_reader()?;
-    let mut mentions_exceptions = ty
-        .params()
-        .iter()
-        .chain(ty.results())
-        .any(|ty| is_exception(*ty));
     for _ in 0..reader.get_count() {
         let (_, ty) = reader.read()?;
         if types::is_collected(ty) {
             return Err(Error::collected());
         }
-        mentions_exceptions |= is_exception(ty);
+        summary.note_reference(ty);
     }
-    summary.exceptions = mentions_exceptions;
     let mut operators = body.get_operators_reader()?;
     let mut nest = LoopNest::default();
     while !operators.eof() {
@@ -85,6 +79,9 @@ fn scan_function(
             return Err(Error::collected());
         }
         summary.note(&operator);
+        if let Some(ty) = reference_made(module, &operator) {
+            summary.note_reference(ty);
+        }
         nest.note(&operator);
         match operator {
             Operator::Call { function_index } if nest.is_in_loop() => {
@@ -123,8 +120,13 @@ impl Summary {
                 self.tail_calls_indirectly = true
             }
             Operator::RefFunc { function_index } => self.referenced.push(function_index),
-            Operator::TryTable { .. } => (self.catches, self.exceptions) = (true, true),
-            Operator::Throw { .. } | Operator::ThrowRef => self.exceptions = true,
+            Operator::TryTable { .. } => {
+                self.catches = true;
+                self.references[ValueClass::Exception.saved_table()] = true;
+            }
+            Operator::Throw { .. } | Operator::ThrowRef => {
+                self.references[ValueClass::Exception.saved_table()] = true;
+            }
             Operator::MemoryInit { .. }
             | Operator::DataDrop { .. }
             | Operator::ArrayNewData { .. }
@@ -136,6 +138,30 @@ impl Summary {
             Operator::TableCopy { dst_table, .. } => self.changed_tables.push(dst_table),
             _ => {}
         }
+    }
+}
+
+impl Summary {
+    fn note_reference(&mut self, ty: ValType) {
+        if let ValType::Ref(_) = ty {
+            self.references[ValueClass::of(ty).saved_table()] = true;
+        }
+    }
+}
+
+/// Of what type the value is that the instruction gives, if that can be a reference that it has from nowhere else in the function and from no
+/// call.
+fn reference_made(module: &Module<'_>, operator: &Operator<'_>) -> Option<ValType> {
+    match *operator {
+        Operator::RefNull { hty } => RefType::new(true, hty).map(ValType::Ref),
+        Operator::RefFunc { .. } => Some(ValType::FUNCREF),
+        Operator::TableGet { table } => {
+            Some(ValType::Ref(module.tables[table as usize].element_type))
+        }
+        Operator::GlobalGet { global_index } => {
+            Some(module.globals[global_index as usize].content_type)
+        }
+        _ => None,
     }
 }
 
@@ -176,10 +202,4 @@ fn makes_collected(operator: &Operator<'_>) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether a value of type `ty` refers to an exception.
-fn is_exception(ty: ValType) -> bool {
-    matches!(ty, ValType::Ref(reference)
-        if matches!(reference.heap_type(), wasmparser::HeapType::Abstract { ty: wasmparser::AbstractHeapType::Exn | wasmparser::AbstractHeapType::NoExn, .. }))
 }

@@ -6,12 +6,21 @@ use crate::expect::{Expect, operators};
 use crate::module::Module;
 use wasmparser::{BlockType, FuncType, Operator, ValType};
 
-/// The functions for which each bridge of the rewritten module stands, by the bridges' numbers.
+/// A bridge of the rewritten module.
+#[derive(Clone)]
+pub(crate) struct Bridge {
+    /// How many arguments it passes on.
+    arguments: usize,
+    /// The functions of the original for which it stands, by their numbers.
+    functions: Vec<u32>,
+}
+
+/// The bridges of the rewritten module, by their numbers.
 pub(crate) fn read(
     context: &Context,
     original: &Module<'_>,
     main: &Module<'_>,
-) -> Result<Vec<Vec<u32>>> {
+) -> Result<Vec<Bridge>> {
     let mut found: Vec<(usize, u32)> = context
         .roles
         .iter()
@@ -29,10 +38,10 @@ pub(crate) fn read(
             control: context.control,
         };
         let parameters = main.signature(function).map(|ty| ty.params().len());
-        let functions = parameters
+        let bridge = parameters
             .and_then(|count| bridge(context, original, count.checked_sub(1)?, &mut expect));
-        match functions {
-            Some(functions) if number == bridges.len() => bridges.push(functions),
+        match bridge {
+            Some(bridge) if number == bridges.len() => bridges.push(bridge),
             _ => {
                 return section(
                     "code",
@@ -47,13 +56,13 @@ pub(crate) fn read(
     Ok(bridges)
 }
 
-/// The functions that a bridge which passes on so many arguments calls, by their numbers.
+/// A bridge that passes on so many arguments.
 fn bridge(
     context: &Context,
     original: &Module<'_>,
     arguments: usize,
     expect: &mut Expect<'_, '_>,
-) -> Option<Vec<u32>> {
+) -> Option<Bridge> {
     let block = Operator::Block {
         blockty: BlockType::Empty,
     };
@@ -66,7 +75,9 @@ fn bridge(
     };
     let labels = targets.targets().chain([Ok(targets.default())]);
     let labels: Vec<u32> = labels.collect::<std::result::Result<_, _>>().ok()?;
-    labels.into_iter().eq(0..count).then_some(())?;
+    if !labels.into_iter().eq(0..count) {
+        return None;
+    }
     let mut functions = Vec::new();
     for _ in 0..count {
         expect.is(Operator::End)?;
@@ -75,7 +86,10 @@ fn bridge(
     }
     expect.is(Operator::Unreachable)?;
     expect.is(Operator::End)?;
-    expect.left.is_empty().then_some(functions)
+    expect.left.is_empty().then_some(Bridge {
+        arguments,
+        functions,
+    })
 }
 
 /// Calls a function of the original with as many of the arguments as it has parameters.
@@ -93,7 +107,9 @@ fn call(
         return None;
     };
     let ty = original.signature(function)?;
-    (ty.params().len() <= arguments).then_some(())?;
+    if ty.params().len() > arguments {
+        return None;
+    }
     for (param, ty) in (0..).zip(ty.params()) {
         expect.get(param)?;
         from_bits(expect, *ty)?;
@@ -144,8 +160,10 @@ fn across(
         expect.get(param)?;
         to_bits(expect, *ty)?;
     }
+    let mut arguments = ty.params().len();
     while let Some(Operator::I64Const { value: 0 }) = expect.left.first() {
         expect.next();
+        arguments += 1;
     }
     let Operator::I32Const { value: number } = expect.next()? else {
         return None;
@@ -162,10 +180,11 @@ fn across(
         _ => return None,
     }
     expect.is(Operator::End)?;
-    let functions = context.bridges.get(bridge)?;
-    let called = *functions.get(usize::try_from(number).ok()?)?;
+    let bridge = context.bridges.get(bridge)?;
+    let called = *bridge.functions.get(usize::try_from(number).ok()?)?;
     let its = original.signature(called)?;
-    (its.params() == ty.params() && its.results() == ty.results()).then_some(called)
+    let fits = its.params() == ty.params() && its.results() == ty.results();
+    (fits && arguments == bridge.arguments).then_some(called)
 }
 
 fn to_bits(expect: &mut Expect<'_, '_>, ty: ValType) -> Option<()> {

@@ -218,7 +218,7 @@ fn restore(
             stack.push(*value);
         }
         // The frame has the place of a reference in a table of saved ones; its type is narrowed.
-        Operator::TableGet { table } if *table >= product.context.added_tables => {}
+        Operator::TableGet { table } if product.context.saved_tables.contains(table) => {}
         Operator::RefCastNullable { .. }
         | Operator::RefCastNonNull { .. }
         | Operator::RefAsNonNull => {}

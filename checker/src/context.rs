@@ -1,5 +1,6 @@
 //! What the indices of a rewritten module, or of a module of clones, mean.
 
+use crate::bridges::Bridge;
 use crate::error::{Result, section};
 use crate::frames::Staged;
 use crate::module::Module;
@@ -35,14 +36,15 @@ pub(crate) struct Context {
     /// The table of referenced functions, and the original's function at each of its places.
     pub referenced_table: u32,
     pub referenced: Vec<u32>,
-    /// The first of the tables that the original does not have.
-    pub added_tables: u32,
     /// In a rewritten module: the first of the globals in which values are staged.
     pub staging: Option<u32>,
     /// So much that was staged what completes frames copies, at most.
     pub copied: Staged,
-    /// The functions of the original for which each bridge stands.
-    pub bridges: Vec<Vec<u32>>,
+    pub bridges: Vec<Bridge>,
+    /// The tables of saved references.
+    pub saved_tables: Vec<u32>,
+    /// By index in the original: a function with safepoints calls the function, or it is the host's.
+    pub called: Vec<bool>,
     /// In a module of clones: the table of clones.
     pub clones: Option<u32>,
     /// By index in the original: calls of the function may come back unwinding.
@@ -77,12 +79,17 @@ fn prefix(original: &Module<'_>) -> String {
 
 impl Context {
     /// The meaning of the indices of the rewritten module.
-    pub fn of_main(original: &Module<'_>, main: &Module<'_>, unwinding: Vec<bool>) -> Result<Self> {
+    pub fn of_main(original: &Module<'_>, main: &Module<'_>) -> Result<Self> {
         let prefix = prefix(original);
         let (count, imported) = (original.function_count(), original.imported_functions);
         let mut roles: HashMap<u32, Role> = (imported..count)
             .map(|function| (function, Role::Original(function)))
             .chain((0..imported).map(|import| (count + import, Role::Original(import))))
+            .collect();
+        let saved = ["saved-functions", "saved-externs", "saved-exceptions"];
+        let saved_tables: Vec<u32> = saved
+            .iter()
+            .filter_map(|name| main.exported(&format!("{prefix}{name}")))
             .collect();
         for (name, kind, index) in &main.exports {
             let Some(name) = name.strip_prefix(&prefix) else {
@@ -93,11 +100,13 @@ impl Context {
                 roles.insert(*index + 1, Role::PushFrame);
             }
             let bridge = name.strip_prefix("bridge-");
-            if let Some(number) = bridge.and_then(|number| number.parse().ok()) {
+            if let Some(number) = bridge.and_then(|number| number.parse().ok())
+                && *kind == ExternalKind::Func
+            {
                 roles.insert(*index, Role::Bridge(number));
             }
             if *kind == ExternalKind::Func && name.starts_with("helper-") {
-                roles.insert(*index, helper(main, *index)?);
+                roles.insert(*index, helper(main, *index, &saved_tables)?);
             }
         }
         let table = |name: &str| main.exported(&format!("{prefix}{name}"));
@@ -110,12 +119,13 @@ impl Context {
             referenced: referenced(main, referenced_table, &roles)?,
             referenced_table,
             roles,
-            added_tables: original.table_count(),
+            saved_tables,
             staging: Some(original.global_count()),
             copied: Staged::default(),
             bridges: Vec::new(),
+            called: Vec::new(),
             clones: None,
-            unwinding,
+            unwinding: Vec::new(),
             data_segments: original.data.len() as u32,
         })
     }
@@ -139,6 +149,10 @@ impl Context {
             let known = name.strip_prefix(&prefix);
             // A function that no function with safepoints calls is not exported, but named by its index all the same.
             let numbered = known.and_then(|name| name.strip_prefix("function-")?.parse().ok());
+            let numbered = numbered.filter(|index| match self.roles.get(index) {
+                Some(Role::Original(function)) => !self.called[*function as usize],
+                _ => false,
+            });
             let in_main = main.exported(name).or(numbered);
             match in_main.and_then(|index| self.roles.get(&index)) {
                 Some(role) if known.is_some() => roles.insert(index, *role),
@@ -151,6 +165,8 @@ impl Context {
             staging: None,
             referenced: self.referenced.clone(),
             bridges: self.bridges.clone(),
+            saved_tables: self.saved_tables.clone(),
+            called: self.called.clone(),
             unwinding: self.unwinding.clone(),
             ..*self
         })
@@ -168,11 +184,23 @@ impl Context {
 }
 
 /// What a helper does, from its type and body.
-fn helper(main: &Module<'_>, function: u32) -> Result<Role> {
+fn helper(main: &Module<'_>, function: u32, saved_tables: &[u32]) -> Result<Role> {
     let (Some(ty), Some(body)) = (main.signature(function), main.body(function)) else {
         return section("exports", "a helper is no function of the module");
     };
     if let ([ValType::Ref(_)], [ValType::I32]) = (ty.params(), ty.results()) {
+        for operator in body.get_operators_reader()? {
+            match operator? {
+                Operator::TableSet { table }
+                | Operator::TableGrow { table }
+                | Operator::TableSize { table }
+                    if !saved_tables.contains(&table) =>
+                {
+                    return section("code", "a reference is saved in a table of something else");
+                }
+                _ => {}
+            }
+        }
         return Ok(Role::Saver);
     }
     for operator in body.get_operators_reader()? {

@@ -90,7 +90,7 @@ impl<'a> Expect<'_, 'a> {
         })?;
         if let ValType::Ref(_) = ty {
             match self.next()? {
-                Operator::TableGet { table } if table >= context.added_tables => {}
+                Operator::TableGet { table } if context.saved_tables.contains(&table) => {}
                 _ => return None,
             }
             while let Some(Operator::RefCastNullable { .. } | Operator::RefAsNonNull) =

@@ -12,8 +12,11 @@
 //! - A call of something that may come back unwinding is tested before anything else happens.
 //! - No way around a loop, and no cycle of tail calls, is without a safepoint.
 //! - What is no code is there and at its index.
+//! - What completes frames copies all that was staged; references are saved in the tables of saved ones; what is called through a
+//!   bridge is what the original calls, with the same arguments.
+//! - What clones import is there.
 //!
-//! Not shown: what the few helper functions do that are the same for all modules, and that loop-free code does not take too long between
+//! Not shown: what other helper functions do, which is the same for all modules, and that loop-free code does not take too long between
 //! safepoints.
 
 mod bridges;
@@ -87,9 +90,10 @@ impl<'a> Checker<'a> {
     pub fn new(original: &'a [u8], rewritten: &'a [u8]) -> Result<Self> {
         let original = Module::parse(original)?;
         let main = Module::parse(rewritten)?;
-        let mut context = Context::of_main(&original, &main, Vec::new())?;
+        let mut context = Context::of_main(&original, &main)?;
         sections::compare(&context, &original, &main)?;
-        context.unwinding = unwinding::find(&context, &original, &main)?;
+        let functions = unwinding::find(&context, &original, &main)?;
+        (context.unwinding, context.called) = (functions.unwinding, functions.called);
         context.copied = push_frame::verify(&context, &main)?;
         context.bridges = bridges::read(&context, &original, &main)?;
         Ok(Self {

@@ -73,13 +73,14 @@ fn push_frame(staging: u32, expect: &mut Expect<'_, '_>) -> Option<Staged> {
         let block = Operator::Block {
             blockty: wasmparser::BlockType::Empty,
         };
-        // A block for each number that there can be, none of which is needed if that is only zero.
+        // A block for each number that there can be, none of which is needed if that is only zero. What follows says of which kind.
         let blocks = expect.left.iter().take_while(|next| **next == block);
-        let Some(most) = (blocks.count() as u32).checked_sub(1) else {
+        let blocks = blocks.count();
+        if blocks == 0 || expect.left.get(blocks + 1) != Some(&word(bit)) {
             continue;
-        };
-        *count = most;
-        let count = most;
+        }
+        *count = blocks as u32 - 1;
+        let count = *count;
         let number = [
             Operator::LocalGet {
                 local_index: staged,

@@ -1,4 +1,5 @@
-//! Which functions may come back unwinding, from the rewritten code alone; and that chains of tail calls pass safepoints.
+//! Which functions may come back unwinding, and which of them functions with safepoints call, from the rewritten code alone; and
+//! that chains of tail calls pass safepoints.
 
 use crate::context::{Context, Role};
 use crate::error::{Result, section};
@@ -56,12 +57,20 @@ fn scan(context: &Context, main: &Module<'_>, function: u32) -> Result<Function>
     Ok(found)
 }
 
-/// For each function of the original, whether a call of it may come back unwinding.
+/// By index in the original.
+pub(crate) struct Functions {
+    /// Calls of the function may come back unwinding.
+    pub unwinding: Vec<bool>,
+    /// A function with safepoints calls it, or it is the host's.
+    pub called: Vec<bool>,
+}
+
+/// What holds for each function of the original.
 pub(crate) fn find(
     context: &Context,
     original: &Module<'_>,
     main: &Module<'_>,
-) -> Result<Vec<bool>> {
+) -> Result<Functions> {
     let imported = original.imported_functions;
     let count = original.function_count();
     let functions: Vec<Function> = (imported..count)
@@ -88,7 +97,14 @@ pub(crate) fn find(
         }
     }
     refuse_silent_chains(imported, &functions)?;
-    Ok(unwinding)
+    let mut called = vec![false; count as usize];
+    called[..imported as usize].fill(true);
+    for found in functions.iter().filter(|found| found.has_safepoint) {
+        for callee in found.calls.iter().chain(&found.tail_calls) {
+            called[*callee as usize] = true;
+        }
+    }
+    Ok(Functions { unwinding, called })
 }
 
 /// Tail calls that could follow one another for ever must pass a safepoint at the entry of some function.

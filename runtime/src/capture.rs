@@ -176,12 +176,9 @@ impl SavedTables {
     ) -> Result<Val> {
         match &self.0[value.class.saved_table()] {
             Some(table) => element(store, table, value.bits as u64),
-            // Without a table for them, references of the class can only be null.
-            None => Ok(match value.class {
-                ValueClass::Extern => Val::ExternRef(None),
-                ValueClass::Exception => Val::ExnRef(None),
-                _ => Val::FuncRef(None),
-            }),
+            None => Err(Error::Internal(wasmtime::Error::msg(
+                "a frame holds a reference of a kind that the module has none of",
+            ))),
         }
     }
 }

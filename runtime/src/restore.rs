@@ -109,7 +109,7 @@ pub(crate) struct Plan {
 
 /// The references of one class that frames hold.
 struct SavedReferences {
-    /// The table of saved ones. Without one, references of the class can only be null, and nobody looks them up.
+    /// The table of saved ones. Without one, the module has no references of the class.
     table: Option<ModuleExport>,
     /// What belongs into the table.
     values: Vec<Value>,
@@ -605,9 +605,12 @@ impl Restoring<'_> {
     /// Fills a table of saved references.
     fn saved(&mut self, store: &mut Store<HostState>, saved: &SavedReferences) -> Result<()> {
         for (place, value) in (0u64..).zip(&saved.values) {
-            // Made even if it goes nowhere: a value that cannot be made is refused wherever it stands.
             let reference = self.reference(store, class_of_value(*value), *value)?;
-            let Some(export) = &saved.table else { continue };
+            let Some(export) = &saved.table else {
+                return Err(Error::Image(
+                    "its call stack holds references of a kind that the module has none of".into(),
+                ));
+            };
             let table = exported_table(store, self.instance, export)?;
             if place < table.size(&*store) {
                 table.set(&mut *store, place, reference)

@@ -172,6 +172,49 @@ fn the_backtrace_of_a_resumed_program_names_its_functions() {
     assert!(text.contains("divides"), "{text}");
 }
 
+#[test]
+fn the_backtrace_of_a_resumed_program_names_what_it_calls() {
+    // Functions that are called outside of loops, more than one: clones call them through a bridge.
+    let callee = |name: &str, what: &str| {
+        format!(
+            "(func ${name} (param i32) (result i32) (local $i i32)
+                (loop $again
+                    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                    (br_if $again (i32.lt_u (local.get $i) (i32.const 3))))
+                ({what} (i32.const 8) (local.get 0)))"
+        )
+    };
+    let wasm = format!(
+        "(module {} {} {} {}
+            (func $all (export \"go\") (result i32)
+                (call $subtracts (call $adds (i32.const 1)))
+                (call $multiplies)
+                (call $divides (i32.const 0))
+                i32.add))",
+        callee("adds", "i32.add"),
+        callee("subtracts", "i32.sub"),
+        callee("multiplies", "i32.mul"),
+        callee("divides", "i32.div_u"),
+    );
+    let program = Program::new(&engine(None, false, false), wasm.into()).expect("it compiles");
+    let mut instance = start(&program, call("go", &[]), &Output::new(), false);
+    instance
+        .stop_at_safepoint(1)
+        .expect("its safepoints can be counted");
+    let outcome = instance.run().expect("the program runs");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+    let Outcome::Trapped(trap) = instance.run().expect("the program goes on") else {
+        panic!("it divides by zero");
+    };
+    let text = trap.to_string();
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| Some(line.split_once('!')?.1))
+        .collect();
+    let expected = ["divides", "wsnap:bridge", "wsnap:bridge", "all"];
+    assert_eq!(names, expected, "{text}");
+}
+
 /// A function that calls itself from another place at each depth, each in blocks of its own.
 fn many_places(places: usize) -> String {
     let blocks = "(block ".repeat(places);

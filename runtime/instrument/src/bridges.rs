@@ -16,7 +16,7 @@ use crate::emit::main_function;
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::scan::Summary;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use wasm_encoder as enc;
 use wasmparser::ValType;
 
@@ -29,6 +29,34 @@ const SHORT: u32 = 100;
 /// Functions with more parameters are exported.
 const PARAMETERS_MAX: usize = 8;
 
+/// The functions that clones may call, by their indices in the original module, ascending: whatever functions with safepoints call, and
+/// the host's.
+pub(crate) fn called_by_clones(
+    module: &Module<'_>,
+    plan: &Plan,
+    summaries: &[Summary],
+) -> Vec<u32> {
+    let mut called: Vec<u32> = rewritten(module, plan, summaries)
+        .flat_map(|summary| summary.callees.iter().chain(&summary.tail_callees))
+        .copied()
+        .chain(0..module.imported_functions)
+        .collect();
+    called.sort_unstable();
+    called.dedup();
+    called
+}
+
+fn rewritten<'s>(
+    module: &Module<'_>,
+    plan: &'s Plan,
+    summaries: &'s [Summary],
+) -> impl Iterator<Item = &'s Summary> {
+    (module.imported_functions..)
+        .zip(summaries)
+        .filter(|(function, _)| plan.decision(*function).rewritten)
+        .map(|(_, summary)| summary)
+}
+
 /// Chooses the functions that clones call through bridges, by their indices in the original module: those with few parameters
 /// first, so that bridges have no more than they need. `referenced` are those that other modules can see anyway.
 pub(crate) fn choose(
@@ -37,39 +65,32 @@ pub(crate) fn choose(
     summaries: &[Summary],
     referenced: &[u32],
 ) -> Vec<u32> {
-    let imported = module.imported_functions;
-    let rewritten = || {
-        let summaries = (imported..).zip(summaries);
-        summaries.filter(|(function, _)| plan.decision(*function).rewritten)
-    };
+    // Beside a call of the host the way over a bridge is not felt.
     let is_short = |function: u32| {
         let summary = function
-            .checked_sub(imported)
+            .checked_sub(module.imported_functions)
             .map(|defined| &summaries[defined as usize]);
         summary.is_some_and(|summary| !summary.loops && summary.instructions < SHORT)
     };
-    let direct: BTreeSet<u32> = rewritten()
-        .flat_map(|(_, summary)| &summary.callees_in_loops)
+    let direct: HashSet<u32> = rewritten(module, plan, summaries)
+        .flat_map(|summary| &summary.callees_in_loops)
         .filter(|function| is_short(**function))
         .chain(referenced)
         .chain(&module.start)
         .copied()
         .collect();
-    let called: BTreeSet<u32> = rewritten()
-        .flat_map(|(_, summary)| summary.callees.iter().chain(&summary.tail_callees))
-        .copied()
-        .chain(0..imported)
-        .collect();
-    let mut bridged: Vec<u32> = called
-        .difference(&direct)
-        .copied()
-        .filter(|function| can_be_bridged(module, *function))
-        .collect();
+    let mut bridged = called_by_clones(module, plan, summaries);
+    bridged.retain(|function| !direct.contains(function) && can_be_bridged(module, *function));
     if bridged.len() < BRIDGED_MIN {
         return Vec::new();
     }
-    bridged.sort_by_key(|function| module.function_type(*function).params().len());
+    bridged.sort_unstable_by_key(|function| order(module, *function));
     bridged
+}
+
+/// By what functions with bridges are ordered.
+fn order(module: &Module<'_>, function: u32) -> (usize, u32) {
+    (module.function_type(function).params().len(), function)
 }
 
 /// Whether all that a function takes and gives is bits, and not too many of them.
@@ -86,14 +107,24 @@ pub(crate) fn can_be_bridged(module: &Module<'_>, function: u32) -> bool {
         && are_bits(ty.results())
 }
 
-/// The functions of each bridge.
-pub(crate) fn bridges(bridged: &[u32]) -> impl Iterator<Item = &[u32]> {
-    bridged.chunks(BRIDGED_MAX)
+/// For how many functions a bridge stands if there are so many in all: about the same for each.
+fn length(count: usize) -> usize {
+    count.div_ceil(count.div_ceil(BRIDGED_MAX).max(1)).max(1)
 }
 
-/// The bridge of the function at `place` among those that have one, and its number there.
-pub(crate) fn bridge_of(place: usize) -> (usize, u32) {
-    (place / BRIDGED_MAX, (place % BRIDGED_MAX) as u32)
+/// The functions of each bridge.
+pub(crate) fn bridges(bridged: &[u32]) -> impl Iterator<Item = &[u32]> {
+    bridged.chunks(length(bridged.len()))
+}
+
+/// The bridge that has `function`, and its number there, if it has one.
+pub(crate) fn find(module: &Module<'_>, bridged: &[u32], function: u32) -> Option<(usize, u32)> {
+    let key = order(module, function);
+    let place = bridged
+        .binary_search_by_key(&key, |function| order(module, *function))
+        .ok()?;
+    let length = length(bridged.len());
+    Some((place / length, (place % length) as u32))
 }
 
 /// How many arguments the bridge for `functions` passes on.
@@ -130,9 +161,9 @@ pub(crate) fn bridge(module: &Module<'_>, functions: &[u32]) -> Vec<u8> {
             from_bits(&mut sink, *ty);
         }
         sink.call(main_function(module, *function));
-        match ty.results() {
-            [result] => to_bits(&mut sink, *result),
-            _ => {
+        match ty.results().first() {
+            Some(result) => to_bits(&mut sink, *result),
+            None => {
                 sink.i64_const(0);
             }
         }
@@ -162,9 +193,9 @@ pub(crate) fn across(
         sink.i64_const(0);
     }
     sink.i32_const(number as i32).call(bridge);
-    match ty.results() {
-        [result] => from_bits(&mut sink, *result),
-        _ => {
+    match ty.results().first() {
+        Some(result) => from_bits(&mut sink, *result),
+        None => {
             sink.drop();
         }
     }
@@ -177,7 +208,8 @@ fn to_bits(sink: &mut enc::InstructionSink<'_>, ty: ValType) {
         ValType::I32 => sink.i64_extend_i32_u(),
         ValType::F32 => sink.i32_reinterpret_f32().i64_extend_i32_u(),
         ValType::F64 => sink.i64_reinterpret_f64(),
-        _ => sink,
+        // They are bits; functions with other types have no bridge.
+        ValType::I64 | ValType::V128 | ValType::Ref(_) => sink,
     };
 }
 
@@ -186,6 +218,6 @@ fn from_bits(sink: &mut enc::InstructionSink<'_>, ty: ValType) {
         ValType::I32 => sink.i32_wrap_i64(),
         ValType::F32 => sink.i32_wrap_i64().f32_reinterpret_i32(),
         ValType::F64 => sink.f64_reinterpret_i64(),
-        _ => sink,
+        ValType::I64 | ValType::V128 | ValType::Ref(_) => sink,
     };
 }

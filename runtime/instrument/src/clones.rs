@@ -5,8 +5,9 @@ use crate::control::{RESTORE_HEADER_BYTES, RESTORE_POINTER};
 use crate::emit::{self, CloneIndices, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::function_names;
 use crate::helpers;
-use crate::indices::Indices;
+use crate::indices::{Bridge, Indices};
 use crate::module::Module;
 use crate::names::Name;
 use crate::points::Point;
@@ -66,9 +67,16 @@ struct Maker<'m, 'a> {
     section: enc::ImportSection,
     /// Index here of each function of the rewritten module that is called.
     functions: HashMap<u32, u32>,
-    /// The functions that are called through bridges, and their places among those that can be. Each has a function here that does
-    /// so, behind the clones.
-    across: Vec<(u32, usize)>,
+    /// What is called through bridges. For each there is a function here that does so, behind the clones.
+    across: Vec<Across>,
+}
+
+/// A function of the program that is called through a bridge.
+struct Across {
+    function: u32,
+    bridge: Bridge,
+    /// Under which number the bridge has it.
+    number: u32,
 }
 
 impl Maker<'_, '_> {
@@ -172,13 +180,16 @@ impl Maker<'_, '_> {
                 }
             }
         }
-        let bridged: HashMap<u32, usize> = (self.facts.bridged.iter().copied()).zip(0..).collect();
         for function in called {
-            if let Some(place) = bridged.get(&function) {
-                let (number, _) = bridges::bridge_of(*place);
-                let bridge = indices.bridges[number];
-                self.import_function(Name::Bridge(number as u32), bridge.function, bridge.ty);
-                self.across.push((function, *place));
+            if let Some((bridge, number)) = bridges::find(module, &self.facts.bridged, function) {
+                let name = Name::Bridge(bridge as u32);
+                let bridge = indices.bridges[bridge];
+                self.import_function(name, bridge.function, bridge.ty);
+                self.across.push(Across {
+                    function,
+                    bridge,
+                    number,
+                });
                 continue;
             }
             let in_main = main_function(module, function);
@@ -191,20 +202,12 @@ impl Maker<'_, '_> {
         Ok(())
     }
 
-    /// A function of the type of `function`, which is at `place` among those that have a bridge, that calls it.
-    fn call_across(&self, function: u32, place: usize) -> Vec<u8> {
-        let (number, within) = bridges::bridge_of(place);
-        let bridge = self.indices.bridges[number];
-        let here = self.functions[&bridge.function];
-        bridges::across(self.module, function, here, within, bridge.arguments)
-    }
-
     fn build(mut self, requests: &[CloneRequest]) -> Result<Clones> {
         let (module, indices) = (self.module, self.indices);
         let imported_functions = self.functions.len() as u32;
         let behind_clones = imported_functions + requests.len() as u32;
-        for (index, (function, _)) in (behind_clones..).zip(&self.across) {
-            let in_main = main_function(module, *function);
+        for (index, across) in (behind_clones..).zip(&self.across) {
+            let in_main = main_function(module, across.function);
             self.functions.insert(in_main, index);
         }
         let clone_table =
@@ -272,9 +275,16 @@ impl Maker<'_, '_> {
             hints.function_hints(index, list.collect::<Vec<_>>());
             code.raw(&body.bytes);
         }
-        for (function, place) in &self.across {
+        for Across {
+            function,
+            bridge,
+            number,
+        } in &self.across
+        {
             functions.function(module.functions[*function as usize]);
-            code.raw(&self.call_across(*function, *place));
+            let here = self.functions[&bridge.function];
+            let body = bridges::across(module, *function, here, *number, bridge.arguments);
+            code.raw(&body);
         }
         // References to these are taken by code that unwinds.
         for helper in [surroundings.safepoint]
@@ -319,37 +329,17 @@ impl Maker<'_, '_> {
             output.section(&hints);
         }
         output.section(&code);
-        output.section(&names(module, imported_functions, requests));
+        output.section(&function_names::of_clones(
+            module,
+            imported_functions,
+            requests,
+            self.across.len(),
+        ));
         Ok(Clones {
             wasm: output.finish(),
             imports: self.imports,
         })
     }
-}
-
-/// Clones have the names of their functions, so that the backtrace of a trap says where it happened.
-fn names(module: &Module<'_>, first: u32, requests: &[CloneRequest]) -> enc::NameSection {
-    let mut known = HashMap::new();
-    if let Some(range) = &module.name_section {
-        let reader = wasmparser::BinaryReader::new(&module.bytes[range.clone()], range.start);
-        // Names are for people: what cannot be read of them is left out.
-        for subsection in wasmparser::NameSectionReader::new(reader).map_while(Result::ok) {
-            if let wasmparser::Name::Function(map) = subsection {
-                let named = map.into_iter().map_while(Result::ok);
-                known.extend(named.map(|naming| (naming.index, naming.name)));
-            }
-        }
-    }
-    let mut functions = enc::NameMap::new();
-    for (index, request) in (first..).zip(requests) {
-        match known.get(&request.function) {
-            Some(name) => functions.append(index, name),
-            None => functions.append(index, &format!("function {}", request.function)),
-        }
-    }
-    let mut names = enc::NameSection::new();
-    names.functions(&functions);
-    names
 }
 
 /// The clone that stands for a call of the host: takes the arguments from the frame and calls the wrapper, in whose

@@ -11,6 +11,9 @@ use crate::types::ValueClass;
 use std::collections::BTreeSet;
 use wasmparser::ValType;
 
+/// The bit of the flags that says whether there are references of the first kind.
+const FIRST_REFERENCES: u8 = 2;
+
 /// What holds for a module as a whole.
 pub struct Facts {
     pub(crate) plan: Plan,
@@ -22,10 +25,11 @@ pub struct Facts {
     pub(crate) changed_tables: Vec<u32>,
     /// Instructions on segments that functions with safepoints execute.
     pub(crate) segment_operations: BTreeSet<SegmentOperation>,
-    /// Whether functions can have references to functions, to something of the host, and to exceptions.
+    /// By [`ValueClass::saved_table`]: whether functions can have references of the kind.
     pub(crate) references: [bool; 3],
 }
 
+/// By [`ValueClass::saved_table`]: whether functions can have references of the kind.
 fn references(module: &Module<'_>, summaries: &[Summary]) -> [bool; 3] {
     let mut references = [false; 3];
     references[ValueClass::Exception.saved_table()] = !module.tags.is_empty();
@@ -89,9 +93,9 @@ impl Facts {
         let mut bytes = vec![
             u8::from(self.plan.options.redundant_safepoints)
                 | u8::from(self.plan.options.countable_safepoints) << 1
-                | u8::from(self.references[0]) << 2
-                | u8::from(self.references[1]) << 3
-                | u8::from(self.references[2]) << 4,
+                | (0..).zip(self.references).fold(0, |bits, (kind, can_be)| {
+                    bits | u8::from(can_be) << (FIRST_REFERENCES + kind)
+                }),
         ];
         let operations = self
             .segment_operations
@@ -171,7 +175,7 @@ impl Facts {
             bridged,
             changed_tables,
             segment_operations: segment_operations.collect::<Option<_>>()?,
-            references: [4, 8, 16].map(|bit| flags & bit != 0),
+            references: [0, 1, 2].map(|kind| flags & 1 << (FIRST_REFERENCES + kind) != 0),
         })
     }
 }

@@ -240,8 +240,8 @@ pub(crate) fn get_stored(
     if let ValueClass::Function | ValueClass::Extern | ValueClass::Exception = class {
         match savers[class.saved_table()] {
             Some(saver) => sink.call(saver),
-            // There can be none of its kind but null.
-            None => sink.drop().i32_const(-1),
+            // No function has a reference of its kind.
+            None => sink.unreachable(),
         };
     }
 }

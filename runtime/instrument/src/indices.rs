@@ -43,7 +43,7 @@ pub(crate) struct Indices {
 pub(crate) struct Bridge {
     pub function: u32,
     pub ty: u32,
-    /// How many it passes on.
+    /// How many arguments it passes on.
     pub arguments: usize,
 }
 

@@ -46,7 +46,7 @@
 //!
 //! All are such if they shall be [countable](Options::countable_safepoints). Calls to imported functions go through
 //! wrappers, so that a call of the host that asks for suspension before it took effect can be made again. Functions that
-//! can never suspend are copied.
+//! can never suspend are copied. What clones call is exported, most of it through functions that stand for many others (`bridges.rs`).
 //!
 //! What a frame holds follows from the original module alone: the [live locals](PointLayout) by the standard data flow,
 //! and the operand stack. So frames can be read, stored and restored by other versions of this crate. Only where in the
@@ -64,6 +64,7 @@ pub mod control;
 mod emit;
 mod error;
 mod facts;
+mod function_names;
 mod helpers;
 mod indices;
 mod layout;

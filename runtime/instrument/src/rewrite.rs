@@ -5,6 +5,7 @@ use crate::control::CONTROL_PAGES;
 use crate::emit::{self, Body, Kind, Surroundings, main_function};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::function_names;
 use crate::helpers;
 use crate::indices::Indices;
 use crate::module::Module;
@@ -14,7 +15,6 @@ use crate::scan::{Summary, scan};
 use crate::staging::{STAGED_MAX, Staged, Staging};
 use crate::types::{self, ValueClass};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::collections::HashSet;
 use wasm_encoder as enc;
 use wasm_encoder::reencode::Reencode;
@@ -151,11 +151,13 @@ impl<'a> Builder<'_, 'a> {
         if has_data {
             output.section(&self.data());
         }
-        if let Some(range) = &self.module.name_section {
-            let data = Cow::Borrowed(&self.module.bytes[range.clone()]);
+        let bridges = &self.indices.bridges;
+        let first = bridges.first().map_or(0, |bridge| bridge.function);
+        let bridges = first..first + bridges.len() as u32;
+        if let Some(names) = function_names::with_bridges(self.module, bridges) {
             output.section(&enc::CustomSection {
                 name: "name".into(),
-                data,
+                data: names.into(),
             });
         }
         Ok(output.finish())
@@ -332,29 +334,19 @@ impl<'a> Builder<'_, 'a> {
         for (number, bridge) in (0..).zip(&indices.bridges) {
             add(Name::Bridge(number), enc::ExportKind::Func, bridge.function);
         }
-        for function in self.called_by_clones(summaries) {
+        for function in self.called_directly(summaries) {
             add(Name::Function(function), enc::ExportKind::Func, function);
         }
         section
     }
 
-    /// The functions that a clone may call itself: whatever a function with safepoints calls, and all wrappers, unless there is a
-    /// bridge.
-    fn called_by_clones(&self, summaries: &[Summary]) -> Vec<u32> {
-        let rewritten = (self.module.imported_functions..)
-            .zip(summaries)
-            .filter(|(function, _)| self.facts.plan.decision(*function).rewritten);
+    /// The functions that a clone calls itself, by their indices here.
+    fn called_directly(&self, summaries: &[Summary]) -> impl Iterator<Item = u32> {
         let bridged: HashSet<u32> = self.facts.bridged.iter().copied().collect();
-        let mut called: Vec<u32> = rewritten
-            .flat_map(|(_, summary)| summary.callees.iter().chain(&summary.tail_callees))
-            .copied()
-            .chain(0..self.module.imported_functions)
-            .filter(|function| !bridged.contains(function))
+        bridges::called_by_clones(self.module, &self.facts.plan, summaries)
+            .into_iter()
+            .filter(move |function| !bridged.contains(function))
             .map(|function| main_function(self.module, function))
-            .collect();
-        called.sort_unstable();
-        called.dedup();
-        called
     }
 
     fn elements(&self) -> Result<enc::ElementSection> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::module::Module;
 use crate::types::{self, ValueClass};
 use rayon::prelude::*;
-use wasmparser::{FuncValidatorAllocations, Operator, RefType, ValType};
+use wasmparser::{BlockType, FuncValidatorAllocations, Operator, RefType, TryTable, ValType};
 
 /// What the rewriter must know of a function before it looks at any other.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct Summary {
     pub callees: Vec<u32>,
     /// Functions called directly in tail position, once per call instruction.
     pub tail_callees: Vec<u32>,
-    /// Those of them that are called in a loop, each once.
+    /// Functions called directly in a loop, each once.
     pub callees_in_loops: Vec<u32>,
     /// Functions whose reference is taken.
     pub referenced: Vec<u32>,
@@ -32,8 +32,7 @@ pub(crate) struct Summary {
     pub catches: bool,
     /// Whether an instruction names a data segment.
     pub names_data: bool,
-    /// Whether references to functions, to something of the host, and to exceptions occur, or exceptions. What functions take and give
-    /// does not count.
+    /// By [`ValueClass::saved_table`]: whether references of the kind occur, or exceptions, other than as what functions take and give.
     pub references: [bool; 3],
     /// Number of instructions.
     pub instructions: u32,
@@ -79,15 +78,14 @@ fn scan_function(
             return Err(Error::collected());
         }
         summary.note(&operator);
-        if let Some(ty) = reference_made(module, &operator) {
+        if let Some(ty) = reference_brought(module, &operator) {
             summary.note_reference(ty);
         }
         nest.note(&operator);
-        match operator {
-            Operator::Call { function_index } if nest.is_in_loop() => {
-                summary.callees_in_loops.push(function_index);
-            }
-            _ => {}
+        if let Operator::Call { function_index } = operator
+            && nest.is_in_loop()
+        {
+            summary.callees_in_loops.push(function_index);
         }
     }
     summary.segment_operations.sort_unstable();
@@ -105,6 +103,12 @@ fn scan_function(
 }
 
 impl Summary {
+    fn note_reference(&mut self, ty: ValType) {
+        if let ValType::Ref(_) = ty {
+            self.references[ValueClass::of(ty).saved_table()] = true;
+        }
+    }
+
     fn note(&mut self, operator: &Operator<'_>) {
         self.instructions += 1;
         self.segment_operations
@@ -141,20 +145,21 @@ impl Summary {
     }
 }
 
-impl Summary {
-    fn note_reference(&mut self, ty: ValType) {
-        if let ValType::Ref(_) = ty {
-            self.references[ValueClass::of(ty).saved_table()] = true;
-        }
-    }
-}
-
-/// Of what type the value is that the instruction gives, if that can be a reference that it has from nowhere else in the function and from no
-/// call.
-fn reference_made(module: &Module<'_>, operator: &Operator<'_>) -> Option<ValType> {
+/// The type of a reference that the instruction brings into the function. All others come from there, from calls or from locals.
+fn reference_brought(module: &Module<'_>, operator: &Operator<'_>) -> Option<ValType> {
     match *operator {
         Operator::RefNull { hty } => RefType::new(true, hty).map(ValType::Ref),
         Operator::RefFunc { .. } => Some(ValType::FUNCREF),
+        // Behind a block that is never left there is code for a value that never is.
+        Operator::Block { blockty }
+        | Operator::Loop { blockty }
+        | Operator::If { blockty }
+        | Operator::TryTable {
+            try_table: TryTable { ty: blockty, .. },
+        } => match blockty {
+            BlockType::Type(ty) => Some(ty),
+            BlockType::Empty | BlockType::FuncType(_) => None,
+        },
         Operator::TableGet { table } => {
             Some(ValType::Ref(module.tables[table as usize].element_type))
         }

@@ -105,6 +105,51 @@ pub fn wide(values: Values) -> String {
     text
 }
 
+/// `go(turns)`, whose frames hold nothing but 64-bit integers.
+pub fn only_long() -> String {
+    let mut text = String::from(
+        "(module
+          (func $wait (local $i i32)
+            (loop $again
+              (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 2)))))
+          (func (export \"go\") (param $turns i32) (result i32)",
+    );
+    let longs = 0..30;
+    text.push_str(&"(local i64)".repeat(longs.len()));
+    for long in longs.clone() {
+        writeln!(
+            text,
+            "(local.set {} (i64.mul (i64.extend_i32_u (local.get $turns)) (i64.const {})))",
+            1 + long,
+            (long as u64 + 1) * 0x1_2345_6789
+        )
+        .expect("texts take it");
+    }
+    for _ in 0..5 {
+        text.push_str("(call $wait)\n");
+        for long in longs.clone() {
+            writeln!(
+                text,
+                "(local.set {0} (i64.add (i64.rotl (local.get {0}) (i64.const 23)) (local.get {1})))",
+                1 + long,
+                1 + (long + 1) % longs.len()
+            )
+            .expect("texts take it");
+        }
+    }
+    text.push_str("(i64.const 0)");
+    for long in longs {
+        writeln!(
+            text,
+            "(i64.rem_u (local.get {}) (i64.const 1000003)) i64.xor (i64.const 7) i64.rotl",
+            1 + long
+        )
+        .expect("texts take it");
+    }
+    text.push_str("i32.wrap_i64))");
+    text
+}
+
 /// Values of a type: how they begin, what becomes of them, and what of them is a number.
 struct Kind {
     name: &'static str,

@@ -13,6 +13,7 @@ const EXPORTS: &[&str] = &[
     "wsnap:safepoint",
     "wsnap:drop-again",
     "wsnap:helper-1",
+    "wsnap:bridge-0",
     "wsnap:function-0",
     "wsnap:function-3",
     "wsnap:saved-functions",

@@ -10,6 +10,7 @@ use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};
 
 /// Modules, each with what is special about images of it.
 const MODULES: &[&str] = &[
+    include_str!("../../../guest-examples/wat/argument_types.wat"),
     include_str!("../../../guest-examples/wat/deep_recursion.wat"),
     include_str!("../../../guest-examples/wat/exceptions.wat"),
     include_str!("../../../guest-examples/wat/function_references.wat"),

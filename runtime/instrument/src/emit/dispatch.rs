@@ -386,7 +386,8 @@ fn load_reference<'s, 'b>(
         return sink;
     };
     let Some(table) = saved else {
-        return sink.i32_load(at).drop().ref_null(reference.heap_type);
+        // No function has a reference of its kind.
+        return sink.unreachable();
     };
     sink.i32_load(at).table_get(table);
     let abstract_type = matches!(types::class_of_encoded(reference), ValueClass::Function)

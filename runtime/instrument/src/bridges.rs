@@ -1,7 +1,7 @@
 //! Bridges: how clones call functions of the program that are not exported.
 //!
 //! What clones call is in another module than they, and for each function that another module can see compilers add an entry, which
-//! takes as long to compile as many of the functions themselves. So only short functions that some loop calls are exported one by
+//! takes as long to compile as many of the functions themselves. So only functions that some loop calls, unless they are long, are exported one by
 //! one. All others are called through a bridge: a function that stands for up to [`BRIDGED_MAX`] of them, and is given the number of the
 //! one that is meant.
 //!
@@ -24,8 +24,8 @@ use wasmparser::ValType;
 const BRIDGED_MAX: usize = 64;
 /// For fewer functions a bridge is not worth it.
 const BRIDGED_MIN: usize = 4;
-/// Functions of fewer instructions, and without a loop, would feel the way over a bridge, some nanoseconds.
-const SHORT: u32 = 100;
+/// Loops that call functions of fewer instructions could feel the way over a bridge, some nanoseconds.
+const SHORT: u32 = 500;
 /// Functions with more parameters are exported.
 const PARAMETERS_MAX: usize = 8;
 
@@ -70,7 +70,7 @@ pub(crate) fn choose(
         let summary = function
             .checked_sub(module.imported_functions)
             .map(|defined| &summaries[defined as usize]);
-        summary.is_some_and(|summary| !summary.loops && summary.instructions < SHORT)
+        summary.is_some_and(|summary| summary.instructions < SHORT)
     };
     let direct: HashSet<u32> = rewritten(module, plan, summaries)
         .flat_map(|summary| &summary.callees_in_loops)

@@ -8,8 +8,8 @@ use serde::Serialize;
 use std::time::Instant;
 use wsnap_instrument::{Module, Options, rewrite};
 
-/// How often what takes milliseconds is repeated.
-const REPETITIONS: usize = 5;
+/// How often everything is repeated.
+pub const REPETITIONS: usize = 5;
 
 /// Times and sizes from the module to code that runs.
 #[derive(Debug, Default, Serialize)]
@@ -24,10 +24,12 @@ pub struct BuildFigures {
     pub parse_ms: Spread,
     /// Rewriting it, once it is parsed.
     pub rewrite_ms: Spread,
-    /// From bytes to code under plain wasmtime; once.
-    pub compile_bare_ms: f64,
-    /// The same with wsnap: parsing, rewriting, compiling; once.
-    pub compile_wsnap_ms: f64,
+    /// From bytes to code under plain wasmtime.
+    pub compile_bare_ms: Spread,
+    /// The same with wsnap: parsing, rewriting, compiling.
+    pub compile_wsnap_ms: Spread,
+    /// With wsnap to under plain wasmtime, of what was compiled one after the other.
+    pub compile_ratio: Spread,
     /// The same when the code is in the cache.
     pub cached_ms: Spread,
 }
@@ -44,12 +46,17 @@ pub fn measure(guest: &Guest) -> Result<BuildFigures, BenchError> {
         rewritten = rewrite(&module, Options::default())?.wasm;
         rewriting.push(start.elapsed());
     }
-    let start = Instant::now();
-    drop(Compiled::new(guest.wasm())?);
-    let compile_bare_ms = ms(start.elapsed());
-    let start = Instant::now();
-    drop(guest.compile(None)?);
-    let compile_wsnap_ms = ms(start.elapsed());
+    let (mut bare, mut with_wsnap) = (Vec::new(), Vec::new());
+    for _ in 0..REPETITIONS {
+        let start = Instant::now();
+        drop(Compiled::new(guest.wasm())?);
+        bare.push(start.elapsed());
+        let start = Instant::now();
+        drop(guest.compile(None)?);
+        with_wsnap.push(start.elapsed());
+    }
+    let pairs = with_wsnap.iter().zip(&bare);
+    let compile_ratio = Spread::of(pairs.map(|(ours, theirs)| ms(*ours) / ms(*theirs)));
     let cache = guest.folder().join("cache");
     drop(guest.compile(Some(cache.clone()))?);
     for _ in 0..REPETITIONS {
@@ -63,8 +70,9 @@ pub fn measure(guest: &Guest) -> Result<BuildFigures, BenchError> {
         code_bytes: [code_bytes(guest.wasm()), code_bytes(&rewritten)],
         parse_ms: Spread::of_ms(&parse),
         rewrite_ms: Spread::of_ms(&rewriting),
-        compile_bare_ms,
-        compile_wsnap_ms,
+        compile_bare_ms: Spread::of_ms(&bare),
+        compile_wsnap_ms: Spread::of_ms(&with_wsnap),
+        compile_ratio,
         cached_ms: Spread::of_ms(&cached),
     })
 }

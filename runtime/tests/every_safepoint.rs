@@ -4,7 +4,7 @@ mod common;
 #[path = "common/guests.rs"]
 mod guests;
 
-use common::{Output, engine, resume, seen, start, stored, whole};
+use common::{Output, engine, seen, start, stored, whole};
 use guests::{guest, text_guests};
 use std::path::PathBuf;
 use wsnap::{Call, Engine, EngineConfig, Options, Outcome, Program};

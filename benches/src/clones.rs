@@ -1,8 +1,8 @@
 //! Many clones of one booted interpreter: how soon all of them are there, and how soon each has answered a request of its own.
 //!
 //! An interpreter that answers requests on its standard input is stopped where it waits for the first one, stored and prepared. Then
-//! clones are resumed, all alive at once; each is given another request and runs until it has answered and waits for the next. Answers
-//! are checked.
+//! clones are resumed, all alive at once; each is given another request and runs until it has answered and waits for the next. Then
+//! each gets its request again, which shows how long it takes to answer in pages that are its own. Answers are checked.
 
 use crate::error::{BenchError, at};
 use crate::guest::{Guest, processor_time};
@@ -58,7 +58,9 @@ struct Row {
     up_ms: Vec<f64>,
     /// From then until each had answered.
     answered_ms: Vec<f64>,
-    /// Of both: what the processor worked for this thread.
+    /// From then until each had answered once more.
+    answered_again_ms: Vec<f64>,
+    /// Until all had answered once: what the processor worked for this thread.
     processor_ms: Vec<f64>,
     /// What one clone has to itself in memory, in bytes: before it runs, and when it has answered.
     idle_bytes: Vec<f64>,
@@ -122,11 +124,20 @@ fn measure(listed: Listed, arguments: &Arguments) -> Result<Row, BenchError> {
             answered += start.elapsed();
             worked += processor_time() - before;
         }
+        let answered_bytes = private_bytes()?;
+        let mut answered_again = Duration::ZERO;
+        for clone in &mut clones {
+            clone.ask()?;
+            let start = Instant::now();
+            clone.answer()?;
+            answered_again += start.elapsed();
+        }
         let each = |bytes: u64| bytes.saturating_sub(before) as f64 / f64::from(arguments.clones);
         row.idle_bytes.push(each(idle));
-        row.answered_bytes.push(each(private_bytes()?));
+        row.answered_bytes.push(each(answered_bytes));
         row.up_ms.push(ms(up));
         row.answered_ms.push(ms(answered));
+        row.answered_again_ms.push(ms(answered_again));
         row.processor_ms.push(ms(worked));
     }
     Ok(row)
@@ -169,8 +180,9 @@ fn nowhere() -> Result<Stdio, BenchError> {
 /// A clone that has its request, and what it is to answer.
 struct Clone {
     instance: Instance,
-    /// Open, so that it waits for another request.
-    _requests: PipeWriter,
+    /// Where it waits for another one.
+    requests: PipeWriter,
+    request: String,
     output: PipeReader,
     expected: String,
 }
@@ -183,9 +195,7 @@ impl Clone {
         number: u32,
     ) -> Result<Self, BenchError> {
         let failed = || at(Path::new("a pipe"));
-        let (input, mut requests) = pipe().map_err(failed())?;
-        let text = request.replace("{}", &number.to_string());
-        requests.write_all(text.as_bytes()).map_err(failed())?;
+        let (input, requests) = pipe().map_err(failed())?;
         let (output, answers) = pipe().map_err(failed())?;
         // A clone that has ended without an answer still has its end of the pipe.
         fcntl_setfl(&output, OFlags::NONBLOCK)
@@ -198,12 +208,20 @@ impl Clone {
         };
         let mut wasi = guest.wasi_with(booted.image(), streams)?;
         wasi.set_stdin_probe(true);
-        Ok(Self {
-            _requests: requests,
+        let mut clone = Self {
+            requests,
+            request: request.replace("{}", &number.to_string()),
             instance: booted.resume(wasi)?,
             output,
             expected: format!("{}\n", u64::from(number) * 7),
-        })
+        };
+        clone.ask()?;
+        Ok(clone)
+    }
+
+    fn ask(&mut self) -> Result<(), BenchError> {
+        let written = self.requests.write_all(self.request.as_bytes());
+        written.map_err(at(Path::new("a pipe")))
     }
 
     /// Runs it until it waits for the next request.
@@ -236,6 +254,7 @@ fn figures(rows: &[Row]) -> comfy_table::Table {
         "both ms",
         "least",
         "most",
+        "once more ms",
         "processor ms",
         "idle KiB each",
         "KiB each once answered",
@@ -251,6 +270,7 @@ fn figures(rows: &[Row]) -> comfy_table::Table {
             number(both.median),
             number(both.min),
             number(both.max),
+            number(median(&row.answered_again_ms)),
             number(median(&row.processor_ms)),
             number(median(&row.idle_bytes) / 1024.0),
             number(median(&row.answered_bytes) / 1024.0),

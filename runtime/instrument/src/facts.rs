@@ -17,7 +17,8 @@ const FIRST_REFERENCES: u8 = 2;
 /// What holds for a module as a whole.
 pub struct Facts {
     pub(crate) plan: Plan,
-    /// Functions that references can point to, ascending: the content of the table of referenced functions.
+    /// Functions that references can point to, ascending: the content of the table of referenced functions. None if all references are in
+    /// tables that the program cannot change: these need not be known, and the table takes room in each instance.
     pub(crate) referenced: Vec<u32>,
     /// Functions that clones call through bridges, in their order there.
     pub(crate) bridged: Vec<u32>,
@@ -48,6 +49,19 @@ fn references(module: &Module<'_>, summaries: &[Summary]) -> [bool; 3] {
     references
 }
 
+/// Whether references to functions can be anywhere else than in tables where the module puts them.
+fn references_move(module: &Module<'_>, references: &[bool; 3], changed_tables: &[u32]) -> bool {
+    let is_function =
+        |ty: ValType| matches!(ty, ValType::Ref(_)) && ValueClass::of(ty) == ValueClass::Function;
+    let mut globals = module.globals.iter();
+    let mut changed = changed_tables
+        .iter()
+        .map(|table| &module.tables[*table as usize]);
+    references[ValueClass::Function.saved_table()]
+        || globals.any(|global| is_function(global.content_type))
+        || changed.any(|table| is_function(ValType::Ref(table.element_type)))
+}
+
 impl Facts {
     /// Decides how the functions of `module` are rewritten, given their summaries.
     pub(crate) fn new(
@@ -63,9 +77,15 @@ impl Facts {
         changed_tables.extend(0..module.imported_tables);
         changed_tables.sort_unstable();
         changed_tables.dedup();
-        let referenced = module.referenced_functions(mentioned(|summary| &summary.referenced))?;
+        let references = references(module, summaries);
+        let mut referenced =
+            module.referenced_functions(mentioned(|summary| &summary.referenced))?;
+        let bridged = bridges::choose(module, &plan, summaries, &referenced);
+        if !references_move(module, &references, &changed_tables) {
+            referenced = Vec::new();
+        }
         Ok(Self {
-            bridged: bridges::choose(module, &plan, summaries, &referenced),
+            bridged,
             plan,
             referenced,
             changed_tables,
@@ -73,11 +93,11 @@ impl Facts {
                 .iter()
                 .flat_map(|s| s.segment_operations.iter().copied())
                 .collect(),
-            references: references(module, summaries),
+            references,
         })
     }
 
-    /// Functions that references can point to, ascending. The table exported as
+    /// Functions that references can point to which are anywhere but in tables that never change, ascending. The table exported as
     /// [`crate::Name::ReferencedFunctions`] holds them in this order.
     pub fn referenced_functions(&self) -> &[u32] {
         &self.referenced

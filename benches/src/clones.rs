@@ -58,7 +58,7 @@ struct Row {
     up_ms: Vec<f64>,
     /// From then until each had answered.
     answered_ms: Vec<f64>,
-    /// From then until each had answered once more.
+    /// What answering once more took, of all clones together.
     answered_again_ms: Vec<f64>,
     /// Until all had answered once: what the processor worked for this thread.
     processor_ms: Vec<f64>,
@@ -261,8 +261,8 @@ fn figures(rows: &[Row]) -> comfy_table::Table {
     ]);
     for row in rows {
         let median = |figures: &[f64]| Spread::of(figures.iter().copied()).median;
-        // Later rounds find memory that earlier ones have given back to the process only.
-        let most = |figures: &[f64]| Spread::of(figures.iter().copied()).max;
+        // What earlier rounds used and freed the process may have kept: the first one tells.
+        let first = |figures: &[f64]| figures.first().copied().unwrap_or_default();
         let both = Spread::of(row.up_ms.iter().zip(&row.answered_ms).map(|(a, b)| a + b));
         table.add_row([
             row.name.clone(),
@@ -274,8 +274,8 @@ fn figures(rows: &[Row]) -> comfy_table::Table {
             number(both.max),
             number(median(&row.answered_again_ms)),
             number(median(&row.processor_ms)),
-            number(most(&row.idle_bytes) / 1024.0),
-            number(most(&row.answered_bytes) / 1024.0),
+            number(first(&row.idle_bytes) / 1024.0),
+            number(first(&row.answered_bytes) / 1024.0),
         ]);
     }
     table

@@ -43,8 +43,8 @@ pub(crate) struct Context {
     pub bridges: Vec<Bridge>,
     /// The tables of saved references.
     pub saved_tables: Vec<u32>,
-    /// By index in the original: a function with safepoints calls the function, or it is the host's.
-    pub called: Vec<bool>,
+    /// By index in the original: clones can call the function, as some function with safepoints does or it is the host's.
+    pub called_by_clones: Vec<bool>,
     /// In a module of clones: the table of clones.
     pub clones: Option<u32>,
     /// By index in the original: calls of the function may come back unwinding.
@@ -123,7 +123,7 @@ impl Context {
             staging: Some(original.global_count()),
             copied: Staged::default(),
             bridges: Vec::new(),
-            called: Vec::new(),
+            called_by_clones: Vec::new(),
             clones: None,
             unwinding: Vec::new(),
             data_segments: original.data.len() as u32,
@@ -150,7 +150,7 @@ impl Context {
             // A function that no function with safepoints calls is not exported, but named by its index all the same.
             let numbered = known.and_then(|name| name.strip_prefix("function-")?.parse().ok());
             let numbered = numbered.filter(|index| match self.roles.get(index) {
-                Some(Role::Original(function)) => !self.called[*function as usize],
+                Some(Role::Original(function)) => !self.called_by_clones[*function as usize],
                 _ => false,
             });
             let in_main = main.exported(name).or(numbered);
@@ -166,7 +166,7 @@ impl Context {
             referenced: self.referenced.clone(),
             bridges: self.bridges.clone(),
             saved_tables: self.saved_tables.clone(),
-            called: self.called.clone(),
+            called_by_clones: self.called_by_clones.clone(),
             unwinding: self.unwinding.clone(),
             ..*self
         })

@@ -93,7 +93,8 @@ impl<'a> Checker<'a> {
         let mut context = Context::of_main(&original, &main)?;
         sections::compare(&context, &original, &main)?;
         let functions = unwinding::find(&context, &original, &main)?;
-        (context.unwinding, context.called) = (functions.unwinding, functions.called);
+        context.unwinding = functions.unwinding;
+        context.called_by_clones = functions.called_by_clones;
         context.copied = push_frame::verify(&context, &main)?;
         context.bridges = bridges::read(&context, &original, &main)?;
         Ok(Self {

@@ -61,11 +61,11 @@ fn scan(context: &Context, main: &Module<'_>, function: u32) -> Result<Function>
 pub(crate) struct Functions {
     /// Calls of the function may come back unwinding.
     pub unwinding: Vec<bool>,
-    /// A function with safepoints calls it, or it is the host's.
-    pub called: Vec<bool>,
+    /// A function with safepoints calls it, so that clones can, or it is the host's.
+    pub called_by_clones: Vec<bool>,
 }
 
-/// What holds for each function of the original.
+/// Finds both for all functions of the original.
 pub(crate) fn find(
     context: &Context,
     original: &Module<'_>,
@@ -104,7 +104,10 @@ pub(crate) fn find(
             called[*callee as usize] = true;
         }
     }
-    Ok(Functions { unwinding, called })
+    Ok(Functions {
+        unwinding,
+        called_by_clones: called,
+    })
 }
 
 /// Tail calls that could follow one another for ever must pass a safepoint at the entry of some function.

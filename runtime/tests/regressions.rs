@@ -215,6 +215,14 @@ fn the_backtrace_of_a_resumed_program_names_what_it_calls() {
     assert_eq!(names, expected, "{text}");
 }
 
+#[test]
+fn a_block_that_gives_a_reference_of_a_collector_is_refused() {
+    let wasm = b"(module (func (export \"go\") (block (result anyref) (unreachable)) (drop)))";
+    let refused = Program::new(&engine(None, false, false), wasm.to_vec());
+    let error = refused.err().expect("it cannot be suspended").to_string();
+    assert!(error.contains("garbage-collected"), "{error}");
+}
+
 /// A function that calls itself from another place at each depth, each in blocks of its own.
 fn many_places(places: usize) -> String {
     let blocks = "(block ".repeat(places);

@@ -22,8 +22,10 @@ fn frames_around_the_limits_of_staging_hold_everything() {
         export: "go".into(),
         arguments: vec![Value::I32(9)],
     };
-    let texts = around_the_limits().into_iter().map(wide);
-    for text in texts.chain([only_long()]) {
+    let texts = around_the_limits()
+        .into_iter()
+        .map(|values| (wide(values), 18));
+    for (text, stops) in texts.chain([(only_long(), 12)]) {
         let wasm = text.as_bytes();
         let expected = whole(wasm, &call);
         assert!(expected.ending.starts_with("returned"), "{expected:?}");
@@ -31,8 +33,8 @@ fn frames_around_the_limits_of_staging_hold_everything() {
             let programs = [one, other].map(|engine| {
                 Program::new(engine, wasm.to_vec()).expect("the module can be compiled")
             });
-            let stopped = stored(&programs, &call, std::iter::repeat_n(1, 12));
-            assert_eq!(stopped, (expected.clone(), 12), "{text}");
+            let stopped = stored(&programs, &call, std::iter::repeat_n(1, stops));
+            assert_eq!(stopped, (expected.clone(), stops), "{text}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn choose(
     summaries: &[Summary],
     referenced: &[u32],
 ) -> Vec<u32> {
-    // Beside a call of the host the way over a bridge is not felt.
+    // The host's functions are not: beside what they do the way over a bridge is not felt.
     let is_short = |function: u32| {
         let summary = function
             .checked_sub(module.imported_functions)
@@ -88,13 +88,22 @@ pub(crate) fn choose(
     bridged
 }
 
-/// By what functions with bridges are ordered.
+/// The place of a function among those that have bridges: by the number of parameters, then by index.
 fn order(module: &Module<'_>, function: u32) -> (usize, u32) {
     (module.function_type(function).params().len(), function)
 }
 
+/// Whether functions, which exist, could have been chosen so.
+pub(crate) fn are_chosen(module: &Module<'_>, bridged: &[u32]) -> bool {
+    let are_in_order = |pair: &[u32]| order(module, pair[0]) < order(module, pair[1]);
+    bridged.windows(2).all(are_in_order)
+        && bridged
+            .iter()
+            .all(|function| can_be_bridged(module, *function))
+}
+
 /// Whether all that a function takes and gives is bits, and not too many of them.
-pub(crate) fn can_be_bridged(module: &Module<'_>, function: u32) -> bool {
+fn can_be_bridged(module: &Module<'_>, function: u32) -> bool {
     let ty = module.function_type(function);
     let are_bits = |types: &[ValType]| {
         types
@@ -107,7 +116,7 @@ pub(crate) fn can_be_bridged(module: &Module<'_>, function: u32) -> bool {
         && are_bits(ty.results())
 }
 
-/// For how many functions a bridge stands if there are so many in all: about the same for each.
+/// For how many functions a bridge stands, the last one perhaps for fewer, if there are so many in all.
 fn length(count: usize) -> usize {
     count.div_ceil(count.div_ceil(BRIDGED_MAX).max(1)).max(1)
 }

@@ -17,8 +17,8 @@ const FIRST_REFERENCES: u8 = 2;
 /// What holds for a module as a whole.
 pub struct Facts {
     pub(crate) plan: Plan,
-    /// Functions that references can point to, ascending: the content of the table of referenced functions. None if all references are in
-    /// tables that the program cannot change: these need not be known, and the table takes room in each instance.
+    /// Functions that references can point to, ascending: the content of the table of referenced functions. Empty if nobody looks
+    /// them up, as the table takes room in each instance.
     pub(crate) referenced: Vec<u32>,
     /// Functions that clones call through bridges, in their order there.
     pub(crate) bridged: Vec<u32>,
@@ -49,8 +49,12 @@ fn references(module: &Module<'_>, summaries: &[Summary]) -> [bool; 3] {
     references
 }
 
-/// Whether references to functions can be anywhere else than in tables where the module puts them.
-fn references_move(module: &Module<'_>, references: &[bool; 3], changed_tables: &[u32]) -> bool {
+/// Whether anybody will ask which function a reference points to: not if all references are in tables that the program cannot change.
+fn references_are_looked_up(
+    module: &Module<'_>,
+    references: &[bool; 3],
+    changed_tables: &[u32],
+) -> bool {
     let is_function =
         |ty: ValType| matches!(ty, ValType::Ref(_)) && ValueClass::of(ty) == ValueClass::Function;
     let mut globals = module.globals.iter();
@@ -81,7 +85,7 @@ impl Facts {
         let mut referenced =
             module.referenced_functions(mentioned(|summary| &summary.referenced))?;
         let bridged = bridges::choose(module, &plan, summaries, &referenced);
-        if !references_move(module, &references, &changed_tables) {
+        if !references_are_looked_up(module, &references, &changed_tables) {
             referenced = Vec::new();
         }
         Ok(Self {
@@ -97,7 +101,7 @@ impl Facts {
         })
     }
 
-    /// Functions that references can point to which are anywhere but in tables that never change, ascending. The table exported as
+    /// Functions that references can point to, ascending; none if nobody looks them up. The table exported as
     /// [`crate::Name::ReferencedFunctions`] holds them in this order.
     pub fn referenced_functions(&self) -> &[u32] {
         &self.referenced
@@ -182,9 +186,7 @@ impl Facts {
         if !in_range(&referenced, module.functions.len())
             || !in_range(&bridged, module.functions.len())
             || !in_range(&changed_tables, module.tables.len())
-            || !bridged
-                .iter()
-                .all(|function| bridges::can_be_bridged(module, *function))
+            || !bridges::are_chosen(module, &bridged)
         {
             return None;
         }

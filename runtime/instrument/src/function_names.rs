@@ -2,68 +2,70 @@
 
 use crate::clones::CloneRequest;
 use crate::module::Module;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use wasm_encoder as enc;
 use wasm_encoder::Encode;
-use wasmparser::{BinaryReader, Name, NameSectionReader};
+use wasmparser::{BinaryReader, Name, NameMap, NameSectionReader};
 
 /// What bridges are called, and what calls through one.
 const BRIDGE: &str = "wsnap:bridge";
 
-/// The content of a name section that has the names of `module`, and those of its bridges, the functions `bridges`, which come last.
-/// What cannot be read stays as it is.
-pub(crate) fn with_bridges(module: &Module<'_>, bridges: Range<u32>) -> Option<Vec<u8>> {
-    let original = module
-        .name_section
-        .as_ref()
-        .map(|range| &module.bytes[range.clone()]);
+/// The content of a name section that has the names of `module`, and those of its bridges, which are the last functions. What cannot be read
+/// stays as it is, and bridges have no names then.
+pub(crate) fn with_bridges<'a>(module: &Module<'a>, bridges: Range<u32>) -> Option<Cow<'a, [u8]>> {
+    let range = module.name_section.clone();
+    let original = range.map(|range| &module.bytes[range]);
     if bridges.is_empty() {
-        return original.map(<[u8]>::to_vec);
+        return original.map(Cow::Borrowed);
     }
-    let mut functions = enc::NameMap::new();
-    for bridge in bridges.clone() {
-        functions.append(bridge, BRIDGE);
+    match with_functions(
+        original.unwrap_or_default(),
+        module.function_count(),
+        bridges,
+    ) {
+        Some(content) => Some(Cow::Owned(content)),
+        None => original.map(Cow::Borrowed),
     }
-    let Some(original) = original else {
-        let mut section = enc::NameSection::new();
-        section.functions(&functions);
-        return Some(content(&section));
-    };
-    Some(appended(original, bridges).unwrap_or_else(|| original.to_vec()))
 }
 
-/// The subsections of a name section, with the names of bridges behind those of other functions; none if they cannot be read, or no
-/// function has a name.
-fn appended(original: &[u8], bridges: Range<u32>) -> Option<Vec<u8>> {
+/// The subsections of a name section, in which the first so many functions keep their names and bridges get theirs; none if they cannot
+/// be read.
+fn with_functions(original: &[u8], count: u32, bridges: Range<u32>) -> Option<Vec<u8>> {
     const FUNCTIONS: u8 = 1;
+    let mut functions = enc::NameMap::new();
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
     let mut reader = BinaryReader::new(original, 0);
-    let mut content = Vec::with_capacity(original.len() + 16 * bridges.len());
-    let mut has_functions = false;
     while !reader.eof() {
         let id = reader.read_u8().ok()?;
         let size = reader.read_var_u32().ok()?;
         let subsection = reader.read_bytes(size as usize).ok()?;
-        content.push(id);
-        if id != FUNCTIONS || has_functions {
-            subsection.encode(&mut content);
+        if id == FUNCTIONS {
+            for naming in NameMap::new(BinaryReader::new(subsection, 0)).ok()? {
+                let naming = naming.ok()?;
+                if naming.index < count {
+                    functions.append(naming.index, naming.name);
+                }
+            }
             continue;
         }
-        has_functions = true;
-        let mut names = BinaryReader::new(subsection, 0);
-        let count = names.read_var_u32().ok()?;
-        let mut functions = Vec::with_capacity(subsection.len() + 16 * bridges.len());
-        count
-            .checked_add(bridges.len() as u32)?
-            .encode(&mut functions);
-        functions.extend_from_slice(&subsection[names.original_position()..]);
-        for bridge in bridges.clone() {
-            bridge.encode(&mut functions);
-            BRIDGE.encode(&mut functions);
-        }
-        functions.as_slice().encode(&mut content);
+        let there = if id < FUNCTIONS {
+            &mut before
+        } else {
+            &mut behind
+        };
+        there.push(id);
+        subsection.encode(there);
     }
-    has_functions.then_some(content)
+    for bridge in bridges {
+        functions.append(bridge, BRIDGE);
+    }
+    let mut section = enc::NameSection::new();
+    section.functions(&functions);
+    before.extend(content(&section));
+    before.extend(behind);
+    Some(before)
 }
 
 /// The bytes of a custom section's content.

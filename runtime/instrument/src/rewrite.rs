@@ -157,7 +157,7 @@ impl<'a> Builder<'_, 'a> {
         if let Some(names) = function_names::with_bridges(self.module, bridges) {
             output.section(&enc::CustomSection {
                 name: "name".into(),
-                data: names.into(),
+                data: names,
             });
         }
         Ok(output.finish())

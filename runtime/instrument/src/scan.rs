@@ -145,28 +145,36 @@ impl Summary {
     }
 }
 
-/// The type of a reference that the instruction brings into the function. All others come from there, from calls or from locals.
+/// The type of what the instruction gives, if that can be a reference which no other value of the function is and no call gave.
 fn reference_brought(module: &Module<'_>, operator: &Operator<'_>) -> Option<ValType> {
     match *operator {
         Operator::RefNull { hty } => RefType::new(true, hty).map(ValType::Ref),
         Operator::RefFunc { .. } => Some(ValType::FUNCREF),
-        // Behind a block that is never left there is code for a value that never is.
-        Operator::Block { blockty }
-        | Operator::Loop { blockty }
-        | Operator::If { blockty }
-        | Operator::TryTable {
-            try_table: TryTable { ty: blockty, .. },
-        } => match blockty {
-            BlockType::Type(ty) => Some(ty),
-            BlockType::Empty | BlockType::FuncType(_) => None,
-        },
         Operator::TableGet { table } => {
             Some(ValType::Ref(module.tables[table as usize].element_type))
         }
         Operator::GlobalGet { global_index } => {
             Some(module.globals[global_index as usize].content_type)
         }
-        _ => None,
+        // Behind a block that is never left there is code for a value that never is.
+        _ => block_result(operator),
+    }
+}
+
+/// The result that a control instruction says itself, not by a type of the module.
+fn block_result(operator: &Operator<'_>) -> Option<ValType> {
+    let (Operator::Block { blockty }
+    | Operator::Loop { blockty }
+    | Operator::If { blockty }
+    | Operator::TryTable {
+        try_table: TryTable { ty: blockty, .. },
+    }) = operator
+    else {
+        return None;
+    };
+    match blockty {
+        BlockType::Type(ty) => Some(*ty),
+        BlockType::Empty | BlockType::FuncType(_) => None,
     }
 }
 
@@ -205,6 +213,6 @@ fn makes_collected(operator: &Operator<'_>) -> bool {
         Operator::RefNull { hty } => {
             RefType::new(true, *hty).is_some_and(|ty| types::is_collected(ValType::Ref(ty)))
         }
-        _ => false,
+        _ => block_result(operator).is_some_and(types::is_collected),
     }
 }

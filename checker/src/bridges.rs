@@ -2,7 +2,7 @@
 
 use crate::context::{Context, Role};
 use crate::error::{Result, section};
-use crate::expect::{Expect, operators};
+use crate::expect::{Expect, whole};
 use crate::module::Module;
 use wasmparser::{BlockType, FuncType, Operator, ValType};
 
@@ -32,26 +32,23 @@ pub(crate) fn read(
     found.sort_unstable();
     let mut bridges = Vec::new();
     for (number, function) in found {
-        let operators = operators(main, function)?;
-        let mut expect = Expect {
-            left: &operators,
-            control: context.control,
-        };
-        let parameters = main.signature(function).map(|ty| ty.params().len());
-        let bridge = parameters
-            .and_then(|count| bridge(context, original, count.checked_sub(1)?, &mut expect));
-        match bridge {
-            Some(bridge) if number == bridges.len() => bridges.push(bridge),
-            _ => {
-                return section(
-                    "code",
-                    format!(
-                        "bridge {number} of the rewritten module is not what it should be before its last {} instructions",
-                        expect.left.len()
-                    ),
-                );
-            }
+        let bridge = whole(
+            main,
+            function,
+            context.control,
+            (
+                "code",
+                format_args!("bridge {number} of the rewritten module"),
+            ),
+            |expect| {
+                let parameters = main.signature(function)?.params().len();
+                bridge(context, original, parameters.checked_sub(1)?, expect)
+            },
+        )?;
+        if number != bridges.len() {
+            return section("exports", format!("bridge {number} is not the next one"));
         }
+        bridges.push(bridge);
     }
     Ok(bridges)
 }
@@ -86,7 +83,7 @@ fn bridge(
     }
     expect.is(Operator::Unreachable)?;
     expect.is(Operator::End)?;
-    expect.left.is_empty().then_some(Bridge {
+    Some(Bridge {
         arguments,
         functions,
     })
@@ -132,22 +129,16 @@ pub(crate) fn called_across(
     clones: &Module<'_>,
     function: u32,
 ) -> Result<u32> {
-    let operators = operators(clones, function)?;
-    let mut expect = Expect {
-        left: &operators,
-        control: context.control,
-    };
-    let ty = clones.signature(function);
-    match ty.and_then(|ty| across(context, original, ty, &mut expect)) {
-        Some(called) if expect.left.is_empty() => Ok(called),
-        _ => section(
+    whole(
+        clones,
+        function,
+        context.control,
+        (
             "clones",
-            format!(
-                "function {function} of a module of clones does not call through a bridge before its last {} instructions",
-                expect.left.len()
-            ),
+            format_args!("what calls through a bridge, function {function},"),
         ),
-    }
+        |expect| across(context, original, clones.signature(function)?, expect),
+    )
 }
 
 fn across(

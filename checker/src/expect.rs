@@ -6,12 +6,38 @@ use crate::module::Module;
 use wasmparser::{Operator, ValType};
 
 /// Reads a function's instructions.
-pub(crate) fn operators<'a>(module: &Module<'a>, function: u32) -> Result<Vec<Operator<'a>>> {
+fn operators<'a>(module: &Module<'a>, function: u32) -> Result<Vec<Operator<'a>>> {
     let Some(body) = module.body(function) else {
         return section("code", format!("function {function} has no body"));
     };
     let operators = body.get_operators_reader()?.into_iter();
     Ok(operators.collect::<std::result::Result<_, _>>()?)
+}
+
+/// Has `read` compare the code of function `function`, all of it, and returns what it makes of that. `part` of the module is where a
+/// difference is, in `subject`.
+pub(crate) fn whole<'a, T>(
+    module: &Module<'a>,
+    function: u32,
+    control: u32,
+    (part, subject): (&'static str, impl std::fmt::Display),
+    read: impl FnOnce(&mut Expect<'_, 'a>) -> Option<T>,
+) -> Result<T> {
+    let operators = operators(module, function)?;
+    let mut expect = Expect {
+        left: &operators,
+        control,
+    };
+    match read(&mut expect) {
+        Some(made) if expect.left.is_empty() => Ok(made),
+        _ => section(
+            part,
+            format!(
+                "{subject} is not what it should be before its last {} instructions",
+                expect.left.len()
+            ),
+        ),
+    }
 }
 
 /// Instructions still to be read, which are compared one after the other.

@@ -2,8 +2,8 @@
 
 use crate::context::{Context, Role};
 use crate::control;
-use crate::error::{Result, section};
-use crate::expect::{Expect, operators};
+use crate::error::Result;
+use crate::expect::{Expect, whole};
 use crate::module::Module;
 use wasmparser::{Operator, ValType};
 
@@ -19,21 +19,13 @@ pub(crate) fn verify_wrapper(
     main: &Module<'_>,
     import: u32,
 ) -> Result<()> {
-    let operators = operators(main, original.function_count() + import)?;
-    let mut expect = Expect {
-        left: &operators,
-        control: context.control,
-    };
-    match wrapper(context, original, import, &mut expect) {
-        Some(()) => Ok(()),
-        None => section(
-            "code",
-            format!(
-                "the wrapper of import {import} is not what it should be before its last {} instructions",
-                expect.left.len()
-            ),
-        ),
-    }
+    whole(
+        main,
+        original.function_count() + import,
+        context.control,
+        ("code", format_args!("the wrapper of import {import}")),
+        |expect| wrapper(context, original, import, expect),
+    )
 }
 
 fn wrapper(
@@ -131,21 +123,13 @@ pub(crate) fn verify_call_again(
     import: u32,
     function: u32,
 ) -> Result<()> {
-    let operators = operators(clones, function)?;
-    let mut expect = Expect {
-        left: &operators,
-        control: context.control,
-    };
-    match call_again(context, original, import, &mut expect) {
-        Some(()) => Ok(()),
-        None => section(
-            "clones",
-            format!(
-                "the clone of import {import} is not what it should be before its last {} instructions",
-                expect.left.len()
-            ),
-        ),
-    }
+    whole(
+        clones,
+        function,
+        context.control,
+        ("clones", format_args!("the clone of import {import}")),
+        |expect| call_again(context, original, import, expect),
+    )
 }
 
 fn call_again(

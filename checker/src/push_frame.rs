@@ -3,7 +3,7 @@
 use crate::context::{Context, Role};
 use crate::control;
 use crate::error::{Result, section};
-use crate::expect::{Expect, operators};
+use crate::expect::{Expect, whole};
 use crate::frames::{STAGED_MAX, Staged};
 use crate::module::Module;
 use wasmparser::Operator;
@@ -18,21 +18,13 @@ pub(crate) fn verify(context: &Context, main: &Module<'_>) -> Result<Staged> {
     let (Some((helper, _)), Some(staging)) = (helper, context.staging) else {
         return section("exports", "nothing completes frames");
     };
-    let operators = operators(main, *helper)?;
-    let mut expect = Expect {
-        left: &operators,
-        control: context.control,
-    };
-    match push_frame(staging, &mut expect) {
-        Some(copied) if expect.left.is_empty() => Ok(copied),
-        _ => section(
-            "code",
-            format!(
-                "what completes frames is not what it should be before its last {} instructions",
-                expect.left.len()
-            ),
-        ),
-    }
+    whole(
+        main,
+        *helper,
+        context.control,
+        ("code", "what completes frames"),
+        |expect| push_frame(staging, expect),
+    )
 }
 
 fn push_frame(staging: u32, expect: &mut Expect<'_, '_>) -> Option<Staged> {

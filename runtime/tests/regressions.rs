@@ -145,6 +145,21 @@ fn a_function_called_through_a_supertype_of_its_type_is_reentered() {
     assert_eq!(stopped_once(wasm, &call, 1), whole(wasm, &call));
 }
 
+/// What is said of the trap of a program that was stopped at a safepoint, by its number, and went on.
+fn trap_after_a_stop(wasm: Vec<u8>, safepoint: u64) -> String {
+    let program = Program::new(&engine(None, false, false), wasm).expect("it compiles");
+    let mut instance = start(&program, call("go", &[]), &Output::new(), false);
+    instance
+        .stop_at_safepoint(safepoint)
+        .expect("its safepoints can be counted");
+    let outcome = instance.run().expect("the program runs");
+    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
+    let Outcome::Trapped(trap) = instance.run().expect("the program goes on") else {
+        panic!("it divides by zero");
+    };
+    trap.to_string()
+}
+
 #[test]
 fn the_backtrace_of_a_resumed_program_names_its_functions() {
     let wasm = br#"(module
@@ -154,17 +169,7 @@ fn the_backtrace_of_a_resumed_program_names_its_functions() {
                 (br_if $again (i32.lt_u (local.get $i) (i32.const 9))))
             (i32.div_u (i32.const 1) (local.get 0)))
         (func (export "go") (result i32) (call $divides (i32.const 0))))"#;
-    let program = Program::new(&engine(None, false, false), wasm.to_vec()).expect("it compiles");
-    let mut instance = start(&program, call("go", &[]), &Output::new(), false);
-    instance
-        .stop_at_safepoint(3)
-        .expect("its safepoints can be counted");
-    let outcome = instance.run().expect("the program runs");
-    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
-    let Outcome::Trapped(trap) = instance.run().expect("the program goes on") else {
-        panic!("it divides by zero");
-    };
-    let text = trap.to_string();
+    let text = trap_after_a_stop(wasm.to_vec(), 3);
     assert!(
         text.starts_with("wasm trap: integer divide by zero"),
         "{text}"
@@ -196,17 +201,7 @@ fn the_backtrace_of_a_resumed_program_names_what_it_calls() {
         callee("multiplies", "i32.mul"),
         callee("divides", "i32.div_u"),
     );
-    let program = Program::new(&engine(None, false, false), wasm.into()).expect("it compiles");
-    let mut instance = start(&program, call("go", &[]), &Output::new(), false);
-    instance
-        .stop_at_safepoint(1)
-        .expect("its safepoints can be counted");
-    let outcome = instance.run().expect("the program runs");
-    assert!(matches!(outcome, Outcome::Suspended(_)), "{outcome:?}");
-    let Outcome::Trapped(trap) = instance.run().expect("the program goes on") else {
-        panic!("it divides by zero");
-    };
-    let text = trap.to_string();
+    let text = trap_after_a_stop(wasm.into(), 1);
     let names: Vec<&str> = text
         .lines()
         .filter_map(|line| Some(line.split_once('!')?.1))

@@ -58,11 +58,13 @@ fn rewritten<'s>(
 }
 
 /// Chooses the functions that clones call through bridges, by their indices in the original module: those with few parameters
-/// first, so that bridges have no more than they need. `referenced` are those that other modules can see anyway.
+/// first, so that bridges have no more than they need. `called` are all that they may call, `referenced` those that other modules can see
+/// anyway.
 pub(crate) fn choose(
     module: &Module<'_>,
     plan: &Plan,
     summaries: &[Summary],
+    called: &[u32],
     referenced: &[u32],
 ) -> Vec<u32> {
     // The host's functions are not: beside what they do the way over a bridge is not felt.
@@ -79,8 +81,11 @@ pub(crate) fn choose(
         .chain(&module.start)
         .copied()
         .collect();
-    let mut bridged = called_by_clones(module, plan, summaries);
-    bridged.retain(|function| !direct.contains(function) && can_be_bridged(module, *function));
+    let mut bridged: Vec<u32> = called
+        .iter()
+        .copied()
+        .filter(|function| !direct.contains(function) && can_be_bridged(module, *function))
+        .collect();
     if bridged.len() < BRIDGED_MIN {
         return Vec::new();
     }
@@ -151,9 +156,9 @@ pub(crate) fn parameters(arguments: usize) -> Vec<enc::ValType> {
     parameters
 }
 
-/// The body of the bridge for `functions`.
-pub(crate) fn bridge(module: &Module<'_>, functions: &[u32]) -> Vec<u8> {
-    let number = arguments(module, functions) as u32;
+/// The body of the bridge for `functions` that passes on so many `arguments`.
+pub(crate) fn bridge(module: &Module<'_>, functions: &[u32], arguments: usize) -> Vec<u8> {
+    let number = arguments as u32;
     let last = functions.len() as u32 - 1;
     let mut function = enc::Function::new([]);
     let mut sink = function.instructions();

@@ -67,13 +67,13 @@ fn references_are_looked_up(
 }
 
 impl Facts {
-    /// Decides how the functions of `module` are rewritten, given their summaries.
+    /// What holds for `module`, given what was decided for its functions, their summaries, and those that clones may call.
     pub(crate) fn new(
         module: &Module<'_>,
+        plan: Plan,
         summaries: &[Summary],
-        options: Options,
+        called: &[u32],
     ) -> Result<Self> {
-        let plan = Plan::new(module, summaries, options);
         let mentioned = |list: fn(&Summary) -> &Vec<u32>| {
             summaries.iter().flat_map(move |s| list(s).iter().copied())
         };
@@ -84,7 +84,7 @@ impl Facts {
         let references = references(module, summaries);
         let mut referenced =
             module.referenced_functions(mentioned(|summary| &summary.referenced))?;
-        let bridged = bridges::choose(module, &plan, summaries, &referenced);
+        let bridged = bridges::choose(module, &plan, summaries, called, &referenced);
         if !references_are_looked_up(module, &references, &changed_tables) {
             referenced = Vec::new();
         }

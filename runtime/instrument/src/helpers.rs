@@ -177,7 +177,7 @@ pub(crate) fn wrapper(
     sink.i32_const(size as i32).call(safepoint).local_tee(frame);
     // No site, and nothing was staged.
     sink.i64_const(i64::from(import))
-        .i64_store(at(control_memory, 0));
+        .i64_store(at(control_memory, SAVED_FUNCTION));
     sink.local_get(frame)
         .i64_const(i64::from(size) << 32)
         .i64_store(at(control_memory, SAVED_SITE));

@@ -10,7 +10,7 @@ use crate::helpers;
 use crate::indices::Indices;
 use crate::module::Module;
 use crate::names::Name;
-use crate::plan::Options;
+use crate::plan::{Options, Plan};
 use crate::scan::{Summary, scan};
 use crate::staging::{STAGED_MAX, Staged, Staging};
 use crate::types::{self, ValueClass};
@@ -45,7 +45,9 @@ mod section {
 pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
     module.validated()?;
     let summaries = scan(module).map_err(|error| crate::module::explain(module.bytes, error))?;
-    let facts = Facts::new(module, &summaries, options)?;
+    let plan = Plan::new(module, &summaries, options);
+    let called = bridges::called_by_clones(module, &plan, &summaries);
+    let facts = Facts::new(module, plan, &summaries, &called)?;
     refuse_exception_results(module)?;
     let indices = Indices::new(module, &facts);
     let builder = Builder {
@@ -53,7 +55,7 @@ pub fn rewrite(module: &Module<'_>, options: Options) -> Result<Rewritten> {
         facts: &facts,
         indices: &indices,
     };
-    let wasm = builder.build(&summaries)?;
+    let wasm = builder.build(&summaries, &called)?;
     Ok(Rewritten { wasm, facts })
 }
 
@@ -103,7 +105,8 @@ fn reencoded<T>(result: Result<T, enc::reencode::Error>) -> Result<T> {
 }
 
 impl<'a> Builder<'_, 'a> {
-    fn build(&self, summaries: &[Summary]) -> Result<Vec<u8>> {
+    /// The module, given the summaries of the original's functions and those that clones may call.
+    fn build(&self, summaries: &[Summary], called: &[u32]) -> Result<Vec<u8>> {
         let bodies = self.bodies()?;
         let mut output = enc::Module::new();
         let types = self.indices.types.section(self.module);
@@ -133,7 +136,7 @@ impl<'a> Builder<'_, 'a> {
         }
         add_staging_globals(&mut globals);
         output.section(&globals);
-        output.section(&self.exports(summaries));
+        output.section(&self.exports(called));
         output.section(&self.elements()?);
         // Every instance has some state for each data segment, and programs can have ten thousands of them.
         let has_data = self.module.data.iter().any(|data| data.active.is_none())
@@ -267,7 +270,7 @@ impl<'a> Builder<'_, 'a> {
         section
     }
 
-    fn exports(&self, summaries: &[Summary]) -> enc::ExportSection {
+    fn exports(&self, called: &[u32]) -> enc::ExportSection {
         let (module, indices) = (self.module, self.indices);
         let mut section = enc::ExportSection::new();
         for export in &module.exports {
@@ -334,19 +337,19 @@ impl<'a> Builder<'_, 'a> {
         for (number, bridge) in (0..).zip(&indices.bridges) {
             add(Name::Bridge(number), enc::ExportKind::Func, bridge.function);
         }
-        for function in self.called_directly(summaries) {
+        for function in self.called_directly(called) {
             add(Name::Function(function), enc::ExportKind::Func, function);
         }
         section
     }
 
-    /// The functions that a clone calls itself, by their indices here.
-    fn called_directly(&self, summaries: &[Summary]) -> impl Iterator<Item = u32> {
+    /// Of the functions that clones may call those that they call themselves, by their indices here.
+    fn called_directly(&self, called: &[u32]) -> impl Iterator<Item = u32> {
         let bridged: HashSet<u32> = self.facts.bridged.iter().copied().collect();
-        bridges::called_by_clones(self.module, &self.facts.plan, summaries)
-            .into_iter()
+        called
+            .iter()
             .filter(move |function| !bridged.contains(function))
-            .map(|function| main_function(self.module, function))
+            .map(|function| main_function(self.module, *function))
     }
 
     fn elements(&self) -> Result<enc::ElementSection> {
@@ -441,8 +444,9 @@ impl<'a> Builder<'_, 'a> {
                 section.raw(&body);
             }
         }
-        for functions in bridges::bridges(&self.facts.bridged) {
-            section.raw(&bridges::bridge(module, functions));
+        let functions = bridges::bridges(&self.facts.bridged);
+        for (functions, bridge) in functions.zip(&indices.bridges) {
+            section.raw(&bridges::bridge(module, functions, bridge.arguments));
         }
         Ok(section)
     }
